@@ -233,6 +233,6 @@ mod tests {
         assert_eq!(read_text(&text).unwrap(), routes);
         let cut = text.split_at(text.rfind('}').unwrap()).0;
         let problems = read_text(cut).unwrap_err();
-        assert!(problems[0].starts_with("routes.txt:3: "), "{problems:?}");
+        assert!(problems[0].contains("while parsing a flow mapping"), "{problems:?}");
     }
 }
