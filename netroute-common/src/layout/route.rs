@@ -62,7 +62,16 @@ pub struct Member {
     pub tier: u8,
     /// Share of the tier's traffic, 1..=255.
     pub weight: u8,
-    pub zero: u16,
+    /// [`Member::inverse_of`] the weight, so that the fast path multiplies instead of dividing.
+    pub inverse: u16,
+}
+
+impl Member {
+    /// 65535 / weight; a weight of 0 counts as 1.
+    #[must_use]
+    pub fn inverse_of(weight: u8) -> u16 {
+        u16::MAX.checked_div(u16::from(weight)).unwrap_or(u16::MAX)
+    }
 }
 
 /// Value of `NEXTHOPS`. The identity is {`ifindex`, `gateway`, `family`, `kind`}; all else is

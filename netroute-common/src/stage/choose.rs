@@ -1,0 +1,66 @@
+//! Which next hop of a group: the lowest metric that has a living member; within it, weighted
+//! rendezvous hashing, so that losing a next hop moves only the flows that used it.
+
+use crate::hash::{Hash, cost};
+use crate::layout::route::{Group, MAX_MEMBERS, Member, NextHop};
+use crate::tables::Tables;
+use crate::verdict::Reason;
+
+/// The next hop of a group that has just one.
+#[inline(always)]
+pub fn only(group: &Group) -> Option<u32> {
+    let [first, ..] = &group.members;
+    (group.len <= 1).then_some(first.next_hop)
+}
+
+/// The entry of a next hop, if packets may be sent to it.
+#[inline(always)]
+pub fn living<T: Tables>(tables: &T, id: u32) -> Result<&NextHop, Reason> {
+    let next_hop = tables.next_hop(id).ok_or(Reason::TableInconsistent)?;
+    if next_hop.alive == 0 { Err(down(next_hop)) } else { Ok(next_hop) }
+}
+
+/// Chooses for a flow by its hash. Out of line: it is the only loop on the path, and most groups
+/// have one member.
+#[inline(never)]
+pub fn choose<T: Tables>(tables: &T, group: &Group, flow: u32) -> Result<u32, Reason> {
+    let mut best = DEAD;
+    let mut best_id = 0;
+    for index in 0..MAX_MEMBERS {
+        let Some(member) = group.members.get(index) else { break };
+        if index as u32 >= group.len {
+            break;
+        }
+        let Some(next_hop) = tables.next_hop(member.next_hop) else { break };
+        let score = score(member, next_hop.alive, flow);
+        if score < best {
+            best = score;
+            best_id = member.next_hop;
+        }
+    }
+    if best < DEAD { Ok(best_id) } else { Err(preferred_reason(tables, group)) }
+}
+
+/// Above the score of any living member.
+const DEAD: u64 = u64::MAX >> 1;
+const TIER_SHIFT: u32 = 48;
+
+/// Orders members by liveness, tier, then cost per weight: one number without a branch, since
+/// the verifier would walk every combination of the branches of every round.
+#[inline(always)]
+fn score(member: &Member, alive: u8, flow: u32) -> u64 {
+    let cost = cost(Hash::new().word(flow).word(member.next_hop).finish());
+    let share = cost.wrapping_mul(u64::from(member.inverse));
+    let dead = u64::from(alive).wrapping_sub(1) >> 1;
+    dead | u64::from(member.tier) << TIER_SHIFT | share
+}
+
+/// Why a group without a living member cannot be used, said of its preferred one.
+fn preferred_reason<T: Tables>(tables: &T, group: &Group) -> Reason {
+    let [first, ..] = &group.members;
+    tables.next_hop(first.next_hop).map_or(Reason::TableInconsistent, down)
+}
+
+fn down(next_hop: &NextHop) -> Reason {
+    if next_hop.destination_mac == [0; 6] { Reason::NeighbourUnresolved } else { Reason::NextHopDown }
+}
