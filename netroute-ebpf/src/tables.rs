@@ -41,8 +41,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn count_forwarded(&self, route: Route, next_hop: u32, bytes: u32) {
-        add(&ROUTE_STATS, route.stats, bytes);
+    fn count_forwarded(&self, stats: u32, next_hop: u32, bytes: u32) {
+        add(&ROUTE_STATS, stats, bytes);
         add(&NEXTHOP_STATS, next_hop, bytes);
     }
 

@@ -28,12 +28,15 @@ pub struct Prefix6 {
 pub struct Route {
     /// Index into `GROUPS`.
     pub group: u32,
-    /// Index into `ROUTE_STATS`; [`UNCOUNTED`] for routes that are not custom.
+    /// First of the route's slots in `ROUTE_STATS`, one for each member of its group in their
+    /// order; [`UNCOUNTED`] for routes that are not custom.
     pub stats: u32,
 }
 
-/// The `ROUTE_STATS` slot shared by all routes without a counter of their own.
+/// The `ROUTE_STATS` slots shared by all routes without counters of their own.
 pub const UNCOUNTED: u32 = 0;
+/// The first slot of `ROUTE_STATS` that a route can own.
+pub const FIRST_OWN_STATS: u32 = MAX_MEMBERS as u32;
 
 /// Next hops one prefix can have, over all its metrics.
 pub const MAX_MEMBERS: usize = 16;

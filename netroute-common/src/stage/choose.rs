@@ -6,11 +6,35 @@ use crate::layout::route::{Group, MAX_MEMBERS, Member, NextHop};
 use crate::tables::Tables;
 use crate::verdict::Reason;
 
+/// A member of a group: its next hop's id, and its place among the members.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Choice(u32);
+
+impl Choice {
+    const PLACE_SHIFT: u32 = 24;
+
+    /// Next-hop ids are indices of an array far smaller than 2^24.
+    #[inline(always)]
+    fn new(id: u32, place: usize) -> Self {
+        Self(id & 0x00ff_ffff | (place as u32) << Self::PLACE_SHIFT)
+    }
+
+    #[inline(always)]
+    pub fn id(self) -> u32 {
+        self.0 & 0x00ff_ffff
+    }
+
+    #[inline(always)]
+    pub fn place(self) -> u32 {
+        self.0 >> Self::PLACE_SHIFT
+    }
+}
+
 /// The next hop of a group that has just one.
 #[inline(always)]
-pub fn only(group: &Group) -> Option<u32> {
+pub fn only(group: &Group) -> Option<Choice> {
     let [first, ..] = &group.members;
-    (group.len <= 1).then_some(first.next_hop)
+    (group.len <= 1).then_some(Choice::new(first.next_hop, 0))
 }
 
 /// The entry of a next hop, if packets may be sent to it.
@@ -23,9 +47,9 @@ pub fn living<T: Tables>(tables: &T, id: u32) -> Result<&NextHop, Reason> {
 /// Chooses for a flow by its hash. Out of line: it is the only loop on the path, and most groups
 /// have one member.
 #[inline(never)]
-pub fn choose<T: Tables>(tables: &T, group: &Group, flow: u32) -> Result<u32, Reason> {
+pub fn choose<T: Tables>(tables: &T, group: &Group, flow: u32) -> Result<Choice, Reason> {
     let mut best = DEAD;
-    let mut best_id = 0;
+    let mut choice = Choice::new(0, 0);
     for index in 0..MAX_MEMBERS {
         let Some(member) = group.members.get(index) else { break };
         if index as u32 >= group.len {
@@ -35,10 +59,10 @@ pub fn choose<T: Tables>(tables: &T, group: &Group, flow: u32) -> Result<u32, Re
         let score = score(member, next_hop.alive, flow);
         if score < best {
             best = score;
-            best_id = member.next_hop;
+            choice = Choice::new(member.next_hop, index);
         }
     }
-    if best < DEAD { Ok(best_id) } else { Err(preferred_reason(tables, group)) }
+    if best < DEAD { Ok(choice) } else { Err(preferred_reason(tables, group)) }
 }
 
 /// Above the score of any living member.

@@ -27,11 +27,11 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(
     }
     let route = ip.route(tables).ok_or(Reason::NoRoute)?;
     let group = tables.group(route.group).ok_or(Reason::TableInconsistent)?;
-    let id = match only(group) {
-        Some(id) => id,
+    let choice = match only(group) {
+        Some(choice) => choice,
         None => choose(tables, group, flow_hash::<I, P>(packet))?,
     };
-    let next_hop = living(tables, id)?;
+    let next_hop = living(tables, choice.id())?;
     let exit = exit(tables, arrival, next_hop)?;
     if ip.ttl() <= 1 {
         return Err(Reason::TtlExpired);
@@ -45,7 +45,7 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(
     }
     let bytes = packet.frame_length();
     rewrite::<I, P>(packet, next_hop).ok_or(Reason::Truncated)?;
-    tables.count_forwarded(route, id, bytes);
+    tables.count_forwarded(route.stats.wrapping_add(choice.place()), choice.id(), bytes);
     Ok(exit)
 }
 
