@@ -1,6 +1,8 @@
 //! Which next hop of a group: the lowest metric that has a living member; within it, weighted
 //! rendezvous hashing, so that losing a next hop moves only the flows that used it.
 
+use core::hint::black_box;
+
 use crate::hash::{Hash, cost};
 use crate::layout::route::{Group, MAX_MEMBERS, Member, NextHop};
 use crate::tables::Tables;
@@ -49,7 +51,7 @@ pub fn living<T: Tables>(tables: &T, id: u32) -> Result<&NextHop, Reason> {
 #[inline(never)]
 pub fn choose<T: Tables>(tables: &T, group: &Group, flow: u32) -> Result<Choice, Reason> {
     let mut best = DEAD;
-    let mut choice = Choice::new(0, 0);
+    let mut choice = 0;
     for index in 0..MAX_MEMBERS {
         let Some(member) = group.members.get(index) else { break };
         if index as u32 >= group.len {
@@ -57,20 +59,26 @@ pub fn choose<T: Tables>(tables: &T, group: &Group, flow: u32) -> Result<Choice,
         }
         let Some(next_hop) = tables.next_hop(member.next_hop) else { break };
         let score = score(member, next_hop.alive, flow);
-        if score < best {
-            best = score;
-            choice = Choice::new(member.next_hop, index);
-        }
+        let lower = lower(score, best);
+        best ^= (best ^ score) & lower;
+        choice ^= (choice ^ Choice::new(member.next_hop, index).0) & lower as u32;
     }
-    if best < DEAD { Ok(choice) } else { Err(preferred_reason(tables, group)) }
+    if best < DEAD { Ok(Choice(choice)) } else { Err(preferred_reason(tables, group)) }
+}
+
+/// All ones if `a < b`, else zero, for numbers below 2^63. The compiler may not see through it:
+/// it would make branches of what is selected by it, and the verifier would walk every combination
+/// of the branches of every round.
+#[inline(always)]
+fn lower(a: u64, b: u64) -> u64 {
+    black_box((a.wrapping_sub(b) as i64 >> 63) as u64)
 }
 
 /// Above the score of any living member.
 const DEAD: u64 = u64::MAX >> 1;
 const TIER_SHIFT: u32 = 48;
 
-/// Orders members by liveness, tier, then cost per weight: one number without a branch, since
-/// the verifier would walk every combination of the branches of every round.
+/// Orders members by liveness, tier, then cost per weight, in one number.
 #[inline(always)]
 fn score(member: &Member, alive: u8, flow: u32) -> u64 {
     let cost = cost(Hash::new().word(flow).word(member.next_hop).finish());
