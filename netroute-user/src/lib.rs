@@ -1,1 +1,7 @@
+//! The netroute agent and its command line as a library.
+#![forbid(unsafe_code)]
 
+pub mod compile;
+pub mod desired;
+pub mod kernel;
+pub mod plan;

@@ -1,0 +1,8 @@
+//! What lies in maps: natural alignment, no padding, no enums; byte order is host order unless a
+//! field's type says otherwise. Addresses are octets in network order.
+
+pub mod config;
+#[cfg(feature = "user")]
+pub mod pod;
+pub mod route;
+pub mod stats;

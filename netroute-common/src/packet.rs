@@ -1,0 +1,30 @@
+//! The packet as the logic sees it: borrowed views of headers at checked offsets.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A header that can be laid over packet bytes: alignment at most 2, any bit pattern valid.
+pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout {}
+impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Header for T {}
+
+/// Offsets at or above this are never read: it bounds what the verifier must track. Enough for
+/// Ethernet, IPv6, and 256 bytes of extension headers.
+pub const MAX_OFFSET: usize = 320;
+
+/// One packet, starting at its link-layer header.
+pub trait Packet {
+    /// The header of type `T` at `at` bytes from the start, if all of it is there.
+    fn get<T: Header>(&self, at: usize) -> Option<&T>;
+
+    /// The same, to write.
+    fn get_mut<T: Header>(&mut self, at: usize) -> Option<&mut T>;
+
+    /// Length of the frame in bytes, link layer included; for a GSO packet all segments together.
+    fn len(&self) -> u32;
+
+    /// Payload bytes of one segment if this is a GSO packet that is cut up on its way out.
+    fn segment(&self) -> Option<u32>;
+
+    /// Tells the stack that a 16-bit word outside any checksummed header changed from `old` to
+    /// `new` (host order), for hardware checksums over the whole packet (`CHECKSUM_COMPLETE`).
+    fn word_changed(&mut self, old: u16, new: u16);
+}

@@ -1,0 +1,27 @@
+//! The questions the logic asks of the maps.
+
+use crate::layout::route::{Group, NextHop, Route};
+use crate::verdict::Reason;
+
+/// The installed tables, and the counters beside them.
+pub trait Tables {
+    /// Longest-prefix match, IPv4.
+    fn route4(&self, destination: [u8; 4]) -> Option<Route>;
+
+    /// Longest-prefix match, IPv6.
+    fn route6(&self, destination: [u8; 16]) -> Option<Route>;
+
+    fn group(&self, id: u32) -> Option<&Group>;
+
+    fn next_hop(&self, id: u32) -> Option<&NextHop>;
+
+    /// Whether XDP can redirect into this slot of `PORTS` now. Asked before the packet is
+    /// changed, since a redirect that fails later is silent.
+    fn port_ready(&self, slot: u32) -> bool;
+
+    /// One packet of `bytes` left by this route and next hop.
+    fn count_forwarded(&self, route: Route, next_hop: u32, bytes: u32);
+
+    /// One packet of `bytes` was given its verdict for `reason`.
+    fn count_verdict(&self, reason: Reason, bytes: u32);
+}

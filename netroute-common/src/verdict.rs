@@ -1,0 +1,139 @@
+//! The one enum of what can happen to a packet and why. Counters, metrics, `drops`, `route get`
+//! and the documentation all read it.
+
+/// The hook a packet was judged at; the first index of `VERDICTS`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Hook {
+    /// XDP on a NIC.
+    XdpNic = 0,
+    /// TC ingress on a NIC: what XDP passed up.
+    TcNic = 1,
+    /// TC ingress on a pod's host veth: what the pod sends.
+    TcPod = 2,
+}
+
+impl Hook {
+    pub const ALL: [Self; 3] = [Self::XdpNic, Self::TcNic, Self::TcPod];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::XdpNic => "xdp-nic",
+            Self::TcNic => "tc-nic",
+            Self::TcPod => "tc-pod",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal $text:literal,)+) => {
+        /// Why a packet got its verdict. Numbers are part of the ABI: never reused.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[doc = $doc])+ $name = $number,)+ }
+
+        impl Reason {
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The word used in metrics, the CLI and test vectors.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// One line for a person.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ }
+            }
+
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($text => Some(Self::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Sent to the next hop of its route.
+    Forwarded = 0 "forwarded",
+    /// Not IP (ARP, LLDP, ...): the kernel's business.
+    NotIp = 1 "not-ip",
+    /// VLAN tag that is not configured: up to the kernel.
+    Vlan = 2 "vlan",
+    /// Link-layer destination is not this NIC (broadcast, multicast, another host).
+    NotForThisMac = 3 "not-for-this-mac",
+    /// Frame ends inside a header.
+    Truncated = 4 "truncated",
+    /// Version, header length or total length contradict each other.
+    Malformed = 5 "malformed",
+    /// IPv4 options or IPv6 hop-by-hop options, which a router must look at: up to the kernel.
+    IpOptions = 6 "ip-options",
+    /// TTL or hop limit of 1 or 0: the kernel answers Time Exceeded.
+    TtlExpired = 7 "ttl-expired",
+    /// Source address that no router may forward (zero net, loopback, multicast, class E).
+    MartianSource = 8 "martian-source",
+    /// No route in the compiled table.
+    NoRoute = 9 "no-route",
+    /// Destination is an address of this node.
+    Local = 10 "local",
+    /// Destination a router does not forward (multicast, broadcast, link-local).
+    NotForwarded = 11 "not-forwarded",
+    /// Neighbour on a connected network not resolved yet: the kernel resolves it.
+    NeighbourUnresolved = 12 "neighbour-unresolved",
+    /// No next hop of the route is alive.
+    NextHopDown = 13 "next-hop-down",
+    /// Packet or segment larger than the next hop's MTU: the kernel fragments or answers too big.
+    TooBig = 14 "too-big",
+    /// Next hop is a pod: delivered at TC.
+    PodAtTc = 15 "pod-at-tc",
+    /// The interface does not take frames redirected by XDP: forwarded by TC instead.
+    NoXdpTransmit = 16 "no-xdp-transmit",
+    /// Route of a type the fast path does not do (blackhole, prohibit, tunnel): up to the kernel.
+    KernelRoute = 17 "kernel-route",
+    /// A map lacks the entry that another entry names.
+    TableInconsistent = 18 "table-inconsistent",
+    /// The kernel refused the redirect.
+    RedirectFailed = 19 "redirect-failed",
+}
+
+/// How many reasons a hook's part of `VERDICTS` has room for.
+pub const REASON_SLOTS: u32 = 64;
+
+/// Index into `VERDICTS`.
+pub const fn verdict_slot(hook: Hook, reason: Reason) -> u32 {
+    (hook as u32).wrapping_mul(REASON_SLOTS).wrapping_add(reason as u32)
+}
+
+/// Entries of `VERDICTS`.
+pub const VERDICT_SLOTS: u32 = REASON_SLOTS.wrapping_mul(Hook::ALL.len() as u32);
+
+/// How a forwarded packet leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// Out of the NIC it came in on (XDP only).
+    SameNic,
+    /// Through a slot of `PORTS` (XDP only).
+    Port(u32),
+    /// Out of the interface with this index (TC only).
+    Interface(u32),
+    /// To the other end of the pod veth with this index (TC only).
+    Pod(u32),
+}
+
+/// The end of every packet's way through a program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a verdict that is not turned into an action lets the packet go on as if nothing was decided"]
+pub enum Verdict {
+    /// Up to the kernel, unchanged.
+    Pass(Reason),
+    /// Rewritten; send it.
+    Forward(Exit),
+}
+
+impl Verdict {
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Pass(reason) => reason,
+            Self::Forward(_) => Reason::Forwarded,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The content of the maps as a value: what `compile` makes, `plan` compares and `apply` writes.
+
+use std::collections::BTreeMap;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use netroute_common::layout::route::{Group, NextHop, Route};
+
+/// Every entry of every control map, by key. `Default` is empty maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    pub routes4: BTreeMap<Ipv4Net, Route>,
+    pub routes6: BTreeMap<Ipv6Net, Route>,
+    /// By index into `GROUPS`; an absent index is an all-zero (unused) entry.
+    pub groups: BTreeMap<u32, Group>,
+    /// By index into `NEXTHOPS`; an absent index is an all-zero (unused) entry.
+    pub next_hops: BTreeMap<u32, NextHop>,
+    /// `PORTS`: slot -> interface index.
+    pub ports: BTreeMap<u32, u32>,
+}
+
+/// Capacities of the maps, entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub routes4: u32,
+    pub routes6: u32,
+    pub groups: u32,
+    pub next_hops: u32,
+    pub route_stats: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        use netroute_common::abi;
+        Self {
+            routes4: abi::DEFAULT_ROUTES4,
+            routes6: abi::DEFAULT_ROUTES6,
+            groups: abi::DEFAULT_GROUPS,
+            next_hops: abi::DEFAULT_NEXTHOPS,
+            route_stats: abi::DEFAULT_ROUTE_STATS,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Desired state and the kernel's state in, the maps' content out. Pure: no clock, no I/O, no map.
+
+pub mod image;
+pub mod mirror;
+pub mod status;

@@ -1,0 +1,27 @@
+//! The operator's names for NICs.
+
+use serde::{Deserialize, Serialize};
+
+/// One entry of `interfaces` in the agent's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Name used in routes, policies and cmdlets; compared without regard to case.
+    pub alias: String,
+    pub device: DeviceRef,
+    pub role: Role,
+}
+
+/// How the configuration points at a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceRef {
+    /// Device name or altname.
+    Name(String),
+    Mac([u8; 6]),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Internal,
+    External,
+}

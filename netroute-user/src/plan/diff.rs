@@ -1,0 +1,52 @@
+//! From installed and wanted image to a plan.
+
+use super::{Plan, Step};
+use crate::compile::image::Image;
+
+/// What must be written to turn `installed` into `wanted`; empty when they are equal.
+#[must_use]
+pub fn diff(installed: &Image, wanted: &Image) -> Plan {
+    let mut steps = Vec::new();
+    steps.extend(
+        changed(&installed.ports, &wanted.ports).map(|(&slot, &ifindex)| Step::SetPort { slot, ifindex }),
+    );
+    steps.extend(
+        changed(&installed.next_hops, &wanted.next_hops)
+            .map(|(&id, &next_hop)| Step::SetNextHop { id, next_hop }),
+    );
+    steps
+        .extend(changed(&installed.groups, &wanted.groups).map(|(&id, &group)| Step::SetGroup { id, group }));
+    let held: std::collections::BTreeSet<u32> =
+        installed.routes4.values().chain(installed.routes6.values()).map(|route| route.stats).collect();
+    let taken = wanted.routes4.values().chain(wanted.routes6.values()).map(|route| route.stats);
+    let fresh: std::collections::BTreeSet<u32> =
+        taken.filter(|&slot| slot != 0 && !held.contains(&slot)).collect();
+    steps.extend(fresh.into_iter().map(|slot| Step::ResetRouteStats { slot }));
+    steps.extend(
+        changed(&installed.routes4, &wanted.routes4)
+            .map(|(&prefix, &route)| Step::SetRoute4 { prefix, route }),
+    );
+    steps.extend(
+        changed(&installed.routes6, &wanted.routes6)
+            .map(|(&prefix, &route)| Step::SetRoute6 { prefix, route }),
+    );
+    steps.extend(gone(&installed.routes4, &wanted.routes4).map(|&prefix| Step::RemoveRoute4 { prefix }));
+    steps.extend(gone(&installed.routes6, &wanted.routes6).map(|&prefix| Step::RemoveRoute6 { prefix }));
+    steps.extend(gone(&installed.groups, &wanted.groups).map(|&id| Step::ClearGroup { id }));
+    steps.extend(gone(&installed.next_hops, &wanted.next_hops).map(|&id| Step::ClearNextHop { id }));
+    steps.extend(gone(&installed.ports, &wanted.ports).map(|&slot| Step::ClearPort { slot }));
+    Plan { steps }
+}
+
+type Map<K, V> = std::collections::BTreeMap<K, V>;
+
+fn changed<'a, K: Ord, V: PartialEq>(
+    installed: &'a Map<K, V>,
+    wanted: &'a Map<K, V>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    wanted.iter().filter(move |(key, value)| installed.get(key) != Some(value))
+}
+
+fn gone<'a, K: Ord, V>(installed: &'a Map<K, V>, wanted: &'a Map<K, V>) -> impl Iterator<Item = &'a K> {
+    installed.keys().filter(move |key| !wanted.contains_key(key))
+}
