@@ -141,19 +141,99 @@ fn is_panic(name: &str) -> bool {
     name.contains("4core9panicking") || name.contains("core::panicking") || name.contains("rust_begin_unwind")
 }
 
-/// Readable form of a mangled name; bpf-linker leaves few of them.
+/// Without the hash.
 fn demangle(name: &str) -> String {
-    let Some(mut rest) = name.strip_prefix("_ZN") else { return name.to_owned() };
-    let mut parts = Vec::new();
-    while let Some(end) = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0) {
-        let length: usize = rest.get(..end).and_then(|digits| digits.parse().ok()).unwrap_or(0);
-        let Some(part) = rest.get(end..end.saturating_add(length)) else { break };
-        parts.push(part);
-        rest = rest.get(end.saturating_add(length)..).unwrap_or("");
+    format!("{:#}", rustc_demangle::demangle(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
+    use object::{Architecture, BinaryFormat, Endianness, RelocationFlags, SymbolFlags, SymbolScope, elf};
+
+    use super::*;
+
+    const PANIC: &str = "_ZN4core9panicking18panic_bounds_check17h0123456789abcdefE";
+    /// `call`; the relocation says whom.
+    const CALL: [u8; 8] = [0x85, 0x10, 0, 0, 0xff, 0xff, 0xff, 0xff];
+
+    fn symbol(object: &mut Object, name: &str, kind: SymbolKind, section: SymbolSection) -> SymbolId {
+        let size = if section == SymbolSection::Undefined { 0 } else { 8 };
+        object.add_symbol(Symbol {
+            name: name.into(),
+            value: 0,
+            size,
+            kind,
+            scope: SymbolScope::Linkage,
+            weak: false,
+            section,
+            flags: SymbolFlags::None,
+        })
     }
-    // The last part is a hash.
-    if parts.len() > 1 {
-        parts.pop();
+
+    /// A program `xdp_nic` of one call to `callee`.
+    fn program(callee: impl FnOnce(&mut Object) -> SymbolId) -> Vec<u8> {
+        let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+        let section = text(&mut object, "xdp");
+        symbol(&mut object, "xdp_nic", SymbolKind::Text, SymbolSection::Section(section));
+        let symbol = callee(&mut object);
+        let flags = RelocationFlags::Elf { r_type: elf::R_BPF_64_32 };
+        object.add_relocation(section, Relocation { offset: 0, symbol, addend: 0, flags }).unwrap();
+        object.write().unwrap()
     }
-    parts.join("::")
+
+    fn text(object: &mut Object, name: &str) -> SectionId {
+        let section = object.add_section(Vec::new(), name.into(), SectionKind::Text);
+        object.append_section_data(section, &CALL, 8);
+        section
+    }
+
+    fn faults_of(bytes: &[u8]) -> String {
+        faults(&File::parse(bytes).unwrap()).into_iter().collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_call_of_a_panic_names_caller_and_panic() {
+        let bytes = program(|object| {
+            let section = text(object, ".text.unlikely.");
+            symbol(object, PANIC, SymbolKind::Text, SymbolSection::Section(section))
+        });
+        let faults = faults_of(&bytes);
+        assert!(faults.contains("xdp_nic (xdp) calls core::panicking::panic_bounds_check"), "{faults}");
+    }
+
+    #[test]
+    fn a_panic_called_through_its_section_is_found() {
+        let bytes = program(|object| {
+            let section = text(object, ".text.unlikely.");
+            symbol(object, PANIC, SymbolKind::Text, SymbolSection::Section(section));
+            object.section_symbol(section)
+        });
+        let faults = faults_of(&bytes);
+        assert!(faults.contains("xdp_nic (xdp) calls core::panicking::panic_bounds_check"), "{faults}");
+    }
+
+    #[test]
+    fn what_nothing_defines_is_named() {
+        let bytes = program(|object| symbol(object, "ghost", SymbolKind::Text, SymbolSection::Undefined));
+        assert_eq!(
+            faults_of(&bytes),
+            "xdp_nic (xdp) refers to ghost at instruction 0, which nothing defines"
+        );
+    }
+
+    #[test]
+    fn a_call_of_an_ordinary_function_is_no_fault() {
+        let bytes = program(|object| {
+            let section = text(object, ".text");
+            symbol(object, "stage", SymbolKind::Text, SymbolSection::Section(section))
+        });
+        assert_eq!(faults_of(&bytes), "");
+        let sizes: Vec<_> = functions(&File::parse(&*bytes).unwrap())
+            .into_iter()
+            .map(|f| (f.symbol, f.section, f.size / INSTRUCTION))
+            .collect();
+        let expected = [("stage", ".text", 1), ("xdp_nic", "xdp", 1)];
+        assert_eq!(sizes, expected.map(|(symbol, section, size)| (symbol.into(), section.into(), size)));
+    }
 }

@@ -12,6 +12,8 @@ mod process;
 mod progress;
 mod setup;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -35,12 +37,20 @@ enum Command {
     Lint(lint::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Elf(args) => elf::run(&args),
         Command::Abi(args) => abi::run(&args),
         Command::Lint(args) => lint::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without anyhow's backtrace, which says nothing to whoever runs this.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
