@@ -18,7 +18,7 @@ use crate::process;
 use crate::progress::Step;
 
 /// A few megabytes; a network that lets nothing through must not hold up the set-up.
-const RUSTUP_PATIENCE: Duration = Duration::from_secs(60);
+const RUSTUP_PATIENCE: Duration = Duration::from_secs(30);
 /// A file that all forms of the sources have.
 const PROBE: &str = "library/core/src/lib.rs";
 
@@ -143,9 +143,15 @@ fn remove_incomplete(place: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The line of an error that says what is wrong: rustup puts it behind `error:`.
+/// What is wrong and why, out of an error of many lines: rustup puts it behind `error:`, with the
+/// cause at the end of a long chain.
 fn first_line(error: &Error) -> String {
     let text = format!("{error:#}");
     let line = text.lines().find(|line| line.starts_with("error:")).or_else(|| text.lines().next());
-    line.unwrap_or_default().trim_start_matches("error:").trim().to_owned()
+    let line = line.unwrap_or_default().trim_start_matches("error:").trim();
+    let mut links = line.split(": ");
+    match (links.next(), links.last()) {
+        (Some(what), Some(why)) => format!("{what}: {why}"),
+        _ => line.to_owned(),
+    }
 }
