@@ -4,4 +4,5 @@
 pub mod compile;
 pub mod desired;
 pub mod kernel;
+pub mod load;
 pub mod plan;
