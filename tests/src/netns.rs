@@ -139,7 +139,12 @@ impl std::fmt::Display for Netns {
 
 /// Makes all of these namespaces by one process.
 pub fn create_all(names: &[impl AsRef<str>]) -> Result<()> {
-    ip_batch(&names.iter().map(|name| format!("netns add {}\n", name.as_ref())).collect::<String>())
+    ip_batch(
+        &names
+            .iter()
+            .map(|name| format!("netns add {}\n", name.as_ref()))
+            .collect::<String>(),
+    )
 }
 
 /// Removes those of the namespaces that exist.

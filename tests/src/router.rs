@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    lab::{Dual, as_a_wire, namespaces, remove_folder, wire},
+    lab::{Dual, as_a_wire, namespaces, remove_folder, wires},
     netns::{Netns, delete_all, ip_batch, kill_all},
 };
 
@@ -97,11 +97,11 @@ impl Router {
 
     fn build(&self) -> Result<()> {
         namespaces(&self.namespaces(), std::slice::from_ref(&self.ns))?;
-        let wires = self
-            .hosts
-            .iter()
-            .map(|host| wire((&host.ns, "eth0"), (&self.ns, host.router_device)));
-        ip_batch(&wires.collect::<String>())?;
+        let wire = |host: &Host| {
+            let (host_end, device) = ((host.ns.clone(), "eth0".to_owned()), host.router_device);
+            (host_end, (self.ns.clone(), device.to_owned()))
+        };
+        ip_batch(&wires(&self.hosts.iter().map(wire).collect::<Vec<_>>()))?;
         let mut script = String::from("link set lo up\n");
         for Host {
             router_device,

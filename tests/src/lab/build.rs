@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 
-use super::plan::{self, PODS_PER_VM, VmPlan};
+use super::plan::{self, PODS_PER_VM, VMS, VmPlan};
 use crate::netns::{Netns, create_all, feed, ip_batch};
 
 /// Link-local address of every pod's host end, as Calico has it: from its MAC ee:ee:ee:ee:ee:ee.
@@ -50,10 +50,23 @@ pub(crate) fn as_a_wire(ns: &Netns, devices: &[&str]) -> Result<()> {
     .with_context(|| format!("in namespace {ns}"))
 }
 
-/// The line that makes a veth pair between two namespaces.
-pub(crate) fn wire(left: (&Netns, &str), right: (&Netns, &str)) -> String {
-    let ((left_ns, left), (right_ns, right)) = (left, right);
-    format!("link add {left} netns {left_ns} type veth peer name {right} netns {right_ns}\n")
+/// An end of a wire: the namespace and the name of the NIC there.
+pub(crate) type End = (Netns, String);
+
+/// The script that makes veth pairs, each between two namespaces.
+///
+/// The two ends get different indices on purpose: the kernel (6.18, `linkwatch_urgent_event`)
+/// reports carrier changes of a device whose peer has its own index up to a second late.
+pub(crate) fn wires(pairs: &[(End, End)]) -> String {
+    let mut script = String::new();
+    for (number, ((left_ns, left), (right_ns, right))) in pairs.iter().enumerate() {
+        let (one, other) = (10 + number, 110 + number);
+        script += &format!(
+            "link add dev {left} index {one} netns {left_ns} type veth \
+             peer name {right} index {other} netns {right_ns}\n"
+        );
+    }
+    script
 }
 
 /// Builds everything inside existing, empty namespaces. `ns` finds one by its role.
@@ -69,21 +82,22 @@ pub(super) fn all(ns: &dyn Fn(&str) -> Netns) -> Result<()> {
 }
 
 fn links(ns: &dyn Fn(&str) -> Netns) -> String {
-    let (gw, intsw, extsw, camgw) = (ns("gw"), ns("intsw"), ns("extsw"), ns("camgw"));
-    let mut script = wire((&ns("inet"), "eth0"), (&gw, "inet"));
-    script += &wire((&intsw, "uplink"), (&gw, "port2"));
-    script += &wire((&camgw, "port3"), (&extsw, "camgw"));
-    script += &wire((&ns("cam"), "eth0"), (&camgw, "lan"));
-    for vm in VmPlan::all() {
-        let own = ns(vm.name);
-        script += &wire((&own, "eth0"), (&intsw, vm.name));
-        script += &wire((&own, "eth1"), (&extsw, vm.name));
+    let end = |role: &str, device: &str| (ns(role), device.to_owned());
+    let mut pairs = vec![
+        (end("inet", "eth0"), end("gw", "inet")),
+        (end("intsw", "uplink"), end("gw", "port2")),
+        (end("camgw", "port3"), end("extsw", "camgw")),
+        (end("cam", "eth0"), end("camgw", "lan")),
+    ];
+    for vm in VMS {
+        pairs.push((end(vm, "eth0"), end("intsw", vm)));
+        pairs.push((end(vm, "eth1"), end("extsw", vm)));
         for number in 1..=PODS_PER_VM {
-            let pod = ns(&format!("{}-pod{number}", vm.name));
-            script += &wire((&pod, "eth0"), (&own, &format!("vethpod{number}")));
+            let pod = end(&format!("{vm}-pod{number}"), "eth0");
+            pairs.push((pod, end(vm, &format!("vethpod{number}"))));
         }
     }
-    script
+    wires(&pairs)
 }
 
 /// The gateway knows the internet and the device's uplink, nothing private: what else arrives is
