@@ -162,13 +162,16 @@ pub fn kill_all(namespaces: &[Netns]) -> Result<()> {
     for namespace in namespaces.iter().filter(|namespace| namespace.exists()) {
         let own = fs::metadata(namespace.path())?.ino();
         for (pid, name) in namespace.processes()? {
-            kill(pid, own).with_context(|| format!("cannot end {name} ({pid}) in {namespace}"))?;
+            kill_if(pid, || inode_of(pid) == Some(own))
+                .with_context(|| format!("cannot end {name} ({pid}) in {namespace}"))?;
         }
     }
     Ok(())
 }
 
-fn kill(pid: u32, namespace: u64) -> Result<()> {
+/// Kills a process and waits for its end, if it is the one that is meant: its id may have been
+/// given to another meanwhile.
+pub(crate) fn kill_if(pid: u32, is_meant: impl FnOnce() -> bool) -> Result<()> {
     let raw = i32::try_from(pid)?;
     let Some(handle) = Pid::from_raw(raw) else {
         bail!("{pid} is no process id")
@@ -176,11 +179,8 @@ fn kill(pid: u32, namespace: u64) -> Result<()> {
     let Ok(handle) = pidfd_open(handle, PidfdFlags::empty()) else {
         return Ok(());
     };
-    // The id may have been given to another process before the handle was opened.
-    if inode_of(pid) != Some(namespace) {
-        return Ok(());
-    }
-    if pidfd_send_signal(&handle, Signal::KILL).is_ok() {
+    // Asked with the handle open: from here on the id cannot change hands unnoticed.
+    if is_meant() && pidfd_send_signal(&handle, Signal::KILL).is_ok() {
         poll(&mut [PollFd::new(&handle, PollFlags::IN)], None)?;
     }
     Ok(())

@@ -24,10 +24,13 @@ const EVERYWHERE: [(&str, &str); 7] = [
     ("ipv4/conf/default/rp_filter", "0"),
 ];
 
-const FORWARDING: [(&str, &str); 3] = [
+const FORWARDING: [(&str, &str); 5] = [
     ("ipv4/ip_forward", "1"),
     ("ipv6/conf/all/forwarding", "1"),
     ("ipv6/conf/default/forwarding", "1"),
+    // Many sources look like one behind the NAT: each gets its ICMP error, none waits in vain.
+    ("ipv4/icmp_ratelimit", "0"),
+    ("ipv6/icmp/ratelimit", "0"),
 ];
 
 /// Makes the namespaces and the sysctls that links take over when they are made.

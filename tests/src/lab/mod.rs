@@ -189,6 +189,7 @@ impl Lab {
     fn remove(&mut self) -> Result<()> {
         let namespaces = self.namespaces();
         kill_all(&namespaces)?;
+        servers::kill(self)?;
         for mut server in self.servers.drain(..) {
             server.wait()?;
         }

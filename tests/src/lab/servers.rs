@@ -1,7 +1,7 @@
 //! The lab's servers: processes that outlive the command that builds the lab.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{Lab, plan};
-use crate::peer::READY;
+use crate::{netns::kill_if, peer::READY};
 
 /// Roles that serve.
 pub(super) const HOSTS: [&str; 2] = ["inet", "cam"];
@@ -40,6 +40,24 @@ pub(super) fn start(lab: &Lab) -> Result<Vec<Child>> {
     Ok(started)
 }
 
+/// Kills the servers also where their namespace has lost its name.
+pub(super) fn kill(lab: &Lab) -> Result<()> {
+    for role in HOSTS {
+        let Ok(text) = fs::read_to_string(pid_file(lab, role)) else {
+            continue;
+        };
+        let Ok(pid) = text.trim().parse() else {
+            continue;
+        };
+        // A server is known by the log that it alone writes.
+        let log = log(lab, role);
+        kill_if(pid, || {
+            fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|open| open == log)
+        })?;
+    }
+    Ok(())
+}
+
 pub(super) fn is_server(name: &str) -> bool {
     name == &PROGRAM[..COMM_LEN]
 }
@@ -56,14 +74,21 @@ fn spawn(lab: &Lab, role: &str, program: &PathBuf) -> Result<Child> {
         }
         _ => services.push(format!("http={}", plan::HTTP_PORT)),
     }
-    lab.ns(role)
+    let server = lab
+        .ns(role)
         .command(program)
         .args(services)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(File::create(log(lab, role))?)
         .spawn()
-        .with_context(|| format!("cannot start {} in {}", program.display(), lab.ns(role)))
+        .with_context(|| format!("cannot start {} in {}", program.display(), lab.ns(role)))?;
+    fs::write(pid_file(lab, role), format!("{}\n", server.id()))?;
+    Ok(server)
+}
+
+fn pid_file(lab: &Lab, role: &str) -> PathBuf {
+    lab.dir().join(format!("{role}.pid"))
 }
 
 fn log(lab: &Lab, role: &str) -> PathBuf {
