@@ -6,6 +6,7 @@
 mod abi;
 mod build;
 mod elf;
+mod lab;
 mod lint;
 mod paths;
 mod process;
@@ -33,6 +34,8 @@ enum Command {
     Elf(elf::Args),
     /// Write the map layouts of the BPF object to netroute-common/abi.txt, or check them
     Abi(abi::Args),
+    /// The appliance in network namespaces: up, down, status
+    Lab(lab::LabCommand),
     /// Check formatting, clippy and file lengths
     Lint(lint::Args),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Elf(args) => elf::run(&args),
         Command::Abi(args) => abi::run(&args),
+        Command::Lab(args) => setup::run(&setup::Args::default()).and_then(|()| args.run()),
         Command::Lint(args) => lint::run(&args),
     };
     match result {

@@ -21,7 +21,7 @@ use crate::paths::Paths;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 const LOCK: &str = "setup.lock";
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Args {
     /// Remove the tools and downloads in the cache folder, and the links to them
     #[arg(long)]
