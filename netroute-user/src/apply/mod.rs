@@ -1,0 +1,1 @@
+//! Writes what `compile` and `plan` decided into the kernel.
