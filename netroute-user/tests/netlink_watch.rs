@@ -19,14 +19,14 @@ fn route<'a>(state: &'a KernelState, destination: &str) -> Option<&'a KernelRout
 #[test]
 fn tells_what_is_there_and_then_each_change() {
     in_namespace(async || {
-        veth("a", "b");
-        ip("link property add dev a altname port3");
-        ip("addr add 10.0.0.1/24 dev a");
-        ip("-6 addr add 2001:db8::1/64 dev a nodad");
-        ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev a nud permanent");
+        veth("nic0", "far0");
+        ip("link property add dev nic0 altname port3");
+        ip("addr add 10.0.0.1/24 dev nic0");
+        ip("-6 addr add 2001:db8::1/64 dev nic0 nodad");
+        ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev nic0 nud permanent");
         ip("route add 10.1.0.0/16 via 10.0.0.2 metric 7");
         let mut seen = Observed::open(Options::default()).await;
-        let a = seen.index("a");
+        let a = seen.index("nic0");
         let link = &seen.state.links[&a];
         assert_eq!(
             (link.altnames.as_slice(), link.kind.as_deref()),
@@ -65,12 +65,12 @@ fn tells_what_is_there_and_then_each_change() {
         ip("route replace 10.1.0.0/16 via 10.0.0.3 metric 7");
         let gone = seen.change(|change| matches!(change, Change::RouteGone(_))).await;
         assert_eq!(gone, Change::RouteGone(expected));
-        ip("addr del 10.0.0.1/24 dev a");
+        ip("addr del 10.0.0.1/24 dev nic0");
         seen.until(|state| state.addresses.iter().all(|a| a.address.to_string() != "10.0.0.1/24")).await;
         // The kernel removes these without a word.
         seen.until(|state| route(state, "10.1.0.0/16").is_none() && route(state, "10.0.0.0/24").is_none())
             .await;
-        ip("link del a");
+        ip("link del nic0");
         seen.until(|state| state.links.values().all(|link| link.name == "lo")).await;
         assert!(seen.state.neighbours.is_empty());
     });
@@ -79,11 +79,11 @@ fn tells_what_is_there_and_then_each_change() {
 #[test]
 fn a_carrier_loss_arrives_at_once() {
     in_namespace(async || {
-        veth("a", "b");
-        ip("addr add 10.0.0.1/24 dev a");
+        veth("nic0", "far0");
+        ip("addr add 10.0.0.1/24 dev nic0");
         let mut seen = Observed::open(Options::default()).await;
-        let a = seen.index("a");
-        ip("link set b down");
+        let a = seen.index("nic0");
+        ip("link set far0 down");
         let asked = Instant::now();
         seen.change(|change| matches!(change, Change::Link(link) if link.index == a && !link.carrier)).await;
         println!("carrier loss told {:?} after `ip` returned", asked.elapsed());
@@ -91,7 +91,7 @@ fn a_carrier_loss_arrives_at_once() {
         // The routes over it are marked dead without notification.
         seen.until(|state| route(state, "10.0.0.0/24").is_some_and(|r| r.next_hops.iter().all(|h| h.dead)))
             .await;
-        ip("link set b up");
+        ip("link set far0 up");
         seen.until(|state| state.links[&a].carrier).await;
         seen.until(|state| route(state, "10.0.0.0/24").is_some_and(|r| r.next_hops.iter().all(|h| !h.dead)))
             .await;
@@ -101,12 +101,12 @@ fn a_carrier_loss_arrives_at_once() {
 #[test]
 fn routes_of_a_link_that_goes_down_are_read_again() {
     in_namespace(async || {
-        veth("a", "b");
-        ip("addr add 10.0.0.1/24 dev a");
+        veth("nic0", "far0");
+        ip("addr add 10.0.0.1/24 dev nic0");
         ip("route add 10.1.0.0/16 via 10.0.0.2");
         let mut seen = Observed::open(Options::default()).await;
         assert!(route(&seen.state, "10.1.0.0/16").is_some());
-        ip("link set a down");
+        ip("link set nic0 down");
         seen.until(|state| route(state, "10.1.0.0/16").is_none() && route(state, "10.0.0.0/24").is_none())
             .await;
         assert!(seen.state.addresses.iter().any(|address| address.address.to_string() == "10.0.0.1/24"));
@@ -116,8 +116,8 @@ fn routes_of_a_link_that_goes_down_are_read_again() {
 #[test]
 fn an_overrun_is_followed_by_the_whole_state() {
     in_namespace(async || {
-        veth("a", "b");
-        ip("addr add 10.0.0.1/24 dev a");
+        veth("nic0", "far0");
+        ip("addr add 10.0.0.1/24 dev nic0");
         let options = Options { receive_buffer: 4096, ..Options::default() };
         let mut seen = Observed::open(options).await;
         let lines: String = (0..4000)
@@ -136,8 +136,8 @@ fn an_overrun_is_followed_by_the_whole_state() {
 #[test]
 fn own_routes_are_told_apart() {
     in_namespace(async || {
-        veth("a", "b");
-        ip("addr add 10.0.0.1/24 dev a");
+        veth("nic0", "far0");
+        ip("addr add 10.0.0.1/24 dev nic0");
         ip(&format!("route add 10.7.0.0/16 via 10.0.0.2 proto {RTPROT_NETROUTE}"));
         let mut seen = Observed::open(Options::default()).await;
         assert!(route(&seen.state, "10.7.0.0/16").is_none());
@@ -151,19 +151,19 @@ fn own_routes_are_told_apart() {
 #[test]
 fn multipath_and_nexthop_objects_are_resolved() {
     in_namespace(async || {
-        veth("a", "b");
-        veth("c", "d");
-        ip("addr add 10.0.0.1/24 dev a");
-        ip("addr add 10.0.1.1/24 dev c");
-        ip("-6 addr add 2001:db8:a::1/64 dev a nodad");
-        ip("-6 addr add 2001:db8:c::1/64 dev c nodad");
+        veth("nic0", "far0");
+        veth("nic1", "far1");
+        ip("addr add 10.0.0.1/24 dev nic0");
+        ip("addr add 10.0.1.1/24 dev nic1");
+        ip("-6 addr add 2001:db8:a::1/64 dev nic0 nodad");
+        ip("-6 addr add 2001:db8:c::1/64 dev nic1 nodad");
         ip("route add 10.5.0.0/16 nexthop via 10.0.0.2 weight 3 nexthop via 10.0.1.2");
         ip("-6 route add 2001:db8:5::/48 nexthop via 2001:db8:a::2 nexthop via 2001:db8:c::2 weight 2");
-        ip("nexthop add id 1 via 10.0.0.2 dev a");
+        ip("nexthop add id 1 via 10.0.0.2 dev nic0");
         ip("route add 10.6.0.0/16 nhid 1");
-        ip("route add 10.8.0.0/16 via inet6 2001:db8:a::2 dev a");
+        ip("route add 10.8.0.0/16 via inet6 2001:db8:a::2 dev nic0");
         let mut seen = Observed::open(Options::default()).await;
-        let (a, c) = (seen.index("a"), seen.index("c"));
+        let (a, c) = (seen.index("nic0"), seen.index("nic1"));
         let hops = |state: &KernelState, destination: &str| {
             let route = route(state, destination).expect("route");
             assert_eq!(route.kind, KernelRouteKind::Unicast);
@@ -173,7 +173,7 @@ fn multipath_and_nexthop_objects_are_resolved() {
         assert_eq!(hops(&seen.state, "2001:db8:5::/48"), [(a, 1), (c, 2)]);
         assert_eq!(hops(&seen.state, "10.6.0.0/16"), [(a, 1)]);
         assert_eq!(route(&seen.state, "10.8.0.0/16").map(|route| route.kind), Some(KernelRouteKind::Other));
-        ip("nexthop replace id 1 via 10.0.1.2 dev c");
+        ip("nexthop replace id 1 via 10.0.1.2 dev nic1");
         seen.until(|state| hops(state, "10.6.0.0/16") == [(c, 1)]).await;
         ip("-6 route del 2001:db8:5::/48 via 2001:db8:a::2");
         seen.until(|state| hops(state, "2001:db8:5::/48").len() == 1).await;
@@ -183,15 +183,15 @@ fn multipath_and_nexthop_objects_are_resolved() {
 #[test]
 fn the_xdp_ability_of_a_veth_follows_its_peer() {
     in_namespace(async || {
-        veth("a", "b");
+        veth("nic0", "far0");
         let mut seen = Observed::open(Options::default()).await;
-        let a = seen.index("a");
+        let a = seen.index("nic0");
         if seen.state.links[&a].xdp_transmit.is_none() {
             println!("SKIPPED: no netdev netlink family (Linux < 6.3)");
             return;
         }
         assert_eq!(seen.state.links[&a].xdp_transmit, Some(false));
-        let output = std::process::Command::new("ethtool").args(["-K", "b", "gro", "on"]).status();
+        let output = std::process::Command::new("ethtool").args(["-K", "far0", "gro", "on"]).status();
         assert!(output.expect("ethtool is installed").success());
         within(seen.until(|state| state.links[&a].xdp_transmit == Some(true))).await;
     });

@@ -55,6 +55,11 @@ impl Requests {
         Ok(Self { socket, sequence: 0 })
     }
 
+    /// Asks the kernel to filter dumps by what the request's header says (Linux 4.20).
+    pub fn filter_dumps(&self) {
+        self.socket.filter_dumps();
+    }
+
     /// Port that notifications caused by these requests carry.
     #[must_use]
     pub fn port(&self) -> u32 {

@@ -74,6 +74,13 @@ impl Socket {
         joined.map_err(|source| NetlinkError::Join { group, source })
     }
 
+    /// `NETLINK_GET_STRICT_CHK`; without effect on kernels before 4.20.
+    pub fn filter_dumps(&self) {
+        if let Err(error) = self.socket.socket_ref().set_netlink_get_strict_chk(true) {
+            tracing::debug!(%error, "this kernel does not filter dumps");
+        }
+    }
+
     /// The next datagram. `ENOBUFS` means that messages were lost. Cancel safe.
     pub async fn receive(&mut self) -> io::Result<Frames<'_>> {
         self.buffer.clear();
