@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod manifests;
+pub mod netlink;
 pub mod objects;
 pub mod problem;
 pub mod state_dir;

@@ -1,0 +1,3 @@
+//! Writes what `compile` and `plan` decided into the kernel.
+
+pub mod fib;

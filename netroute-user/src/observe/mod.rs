@@ -1,0 +1,1 @@
+//! Reads what is there, for people: counters, NICs, health.
