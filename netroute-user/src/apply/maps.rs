@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::{DevMap, XdpMapError};
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues};
 use ipnet::{Ipv4Net, Ipv6Net};
 use netroute_common::abi;
 use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
@@ -147,11 +147,16 @@ fn typed<T: TryFrom<Map, Error = MapError>>(map: &'static str, opened: Map) -> R
 }
 
 fn capacity(name: &'static str, map: &Map) -> Result<u32, StoreError> {
-    let (Map::LpmTrie(data) | Map::Array(data) | Map::DevMap(data) | Map::PerCpuArray(data)) = map else {
-        return Ok(0);
-    };
-    let info = data.info().map_err(|source| StoreError::Map { map: name, operation: "look at", source })?;
+    let info = info(map).map_err(|source| StoreError::Map { map: name, operation: "look at", source })?;
     Ok(info.max_entries())
+}
+
+/// The kernel's word on a map of a type we use.
+pub(crate) fn info(map: &Map) -> Result<MapInfo, MapError> {
+    match map {
+        Map::LpmTrie(data) | Map::Array(data) | Map::DevMap(data) | Map::PerCpuArray(data) => data.info(),
+        _ => Err(MapError::ElementNotFound),
+    }
 }
 
 fn reading(map: &'static str) -> impl Fn(MapError) -> StoreError {

@@ -21,7 +21,9 @@ pub trait MapStore {
 pub enum StoreError {
     #[error("map {map} is full ({capacity} entries): raise `{key}` in the agent's configuration")]
     Full { map: &'static str, capacity: u32, key: &'static str },
-    #[error("map {map} has no slot {slot} (its capacity is {capacity}): raise `{key}` in the agent's configuration")]
+    #[error(
+        "map {map} has no slot {slot} (its capacity is {capacity}): raise `{key}` in the agent's configuration"
+    )]
     NoSlot { map: &'static str, slot: u32, capacity: u32, key: &'static str },
     #[error("{map} slot {slot}: no interface has the index {ifindex}")]
     NoInterface { map: &'static str, slot: u32, ifindex: u32 },
@@ -38,7 +40,9 @@ pub enum StoreError {
 
 /// The image does not fit into the maps; nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{needed} {what} do not fit into map {map} ({capacity} entries): raise `{key}` in the agent's configuration")]
+#[error(
+    "{needed} {what} do not fit into map {map} ({capacity} entries): raise `{key}` in the agent's configuration"
+)]
 pub struct CapacityError {
     pub what: &'static str,
     pub map: &'static str,

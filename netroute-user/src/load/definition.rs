@@ -50,7 +50,10 @@ pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 6] {
 }
 
 /// The maps of `object` with the configured capacities.
-pub(super) fn wanted(object: &[u8], limits: &Limits) -> Result<BTreeMap<&'static str, Definition>, LoadError> {
+pub(super) fn wanted(
+    object: &[u8],
+    limits: &Limits,
+) -> Result<BTreeMap<&'static str, Definition>, LoadError> {
     let object = Object::parse(object).map_err(|source| LoadError::Object { source })?;
     let capacities = BTreeMap::from(capacities(limits));
     NAMES
@@ -74,7 +77,10 @@ pub(super) fn wanted(object: &[u8], limits: &Limits) -> Result<BTreeMap<&'static
 }
 
 /// Whether the folder holds all of the maps, each as wanted.
-pub(super) fn is_pinned(folder: &Path, wanted: &BTreeMap<&'static str, Definition>) -> Result<bool, LoadError> {
+pub(super) fn is_pinned(
+    folder: &Path,
+    wanted: &BTreeMap<&'static str, Definition>,
+) -> Result<bool, LoadError> {
     for (name, definition) in wanted {
         let path = folder.join(name);
         if !path.exists() {

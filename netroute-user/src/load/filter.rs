@@ -19,7 +19,11 @@ const PRIORITY: u16 = 50_000;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// Adds the filter.
-pub(super) fn attach(pins: &Pins, place: Place<'_>, program: &mut SchedClassifier) -> Result<Mode, AttachError> {
+pub(super) fn attach(
+    pins: &Pins,
+    place: Place<'_>,
+    program: &mut SchedClassifier,
+) -> Result<Mode, AttachError> {
     match tc::qdisc_add_clsact(place.name) {
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
         Err(error) => return Err(refused(place, error.into())),

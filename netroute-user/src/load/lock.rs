@@ -39,7 +39,9 @@ impl Lock {
             // Between open and lock the folder may have been removed and made anew by another
             // process; the lock would then be on a folder that nobody else sees.
             let locked = folder.metadata().map_err(failed("look at"))?;
-            if std::fs::metadata(bpffs).is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino())) {
+            if std::fs::metadata(bpffs)
+                .is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino()))
+            {
                 return Ok(Self { _folder: folder });
             }
         }

@@ -141,7 +141,12 @@ impl Pins {
     pub(super) fn remove_all(&self) -> Result<(), LoadError> {
         self.versions()?.iter().try_for_each(|path| remove(path))?;
         match std::fs::remove_dir(&self.root) {
-            Err(source) if !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy) => {
+            Err(source)
+                if !matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy
+                ) =>
+            {
                 Err(LoadError::Folder { operation: "remove", path: self.root.clone(), source })
             }
             _ => Ok(()),

@@ -24,7 +24,11 @@ pub(super) struct Place<'a> {
 
 /// Attaches the loaded program behind whatever is attached there already (a CNI's policy must
 /// see the packet first), or puts it in the place of the one our pinned link runs.
-pub(super) fn attach(pins: &Pins, place: Place<'_>, program: &mut SchedClassifier) -> Result<Mode, AttachError> {
+pub(super) fn attach(
+    pins: &Pins,
+    place: Place<'_>,
+    program: &mut SchedClassifier,
+) -> Result<Mode, AttachError> {
     let Place { hook, ifindex, name } = place;
     let loading = |source| AttachError::Load { interface: name.to_owned(), source: Box::new(source) };
     let wanted = pins.path(Hold::Link, hook, ifindex);
@@ -56,7 +60,8 @@ fn adopt(
     pinned: &Path,
     wanted: &Path,
 ) -> Result<bool, AttachError> {
-    let link = PinnedLink::from_pin(pinned).and_then(|link| SchedClassifierLink::try_from(FdLink::from(link)));
+    let link =
+        PinnedLink::from_pin(pinned).and_then(|link| SchedClassifierLink::try_from(FdLink::from(link)));
     let Ok(link) = link else { return Ok(false) };
     let id = match program.attach_to_link(link) {
         Ok(id) => id,

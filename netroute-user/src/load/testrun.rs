@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aya::maps::{Map, MapData, MapError};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, TestRun as _, TestRunOptions};
 use netroute_common::abi;
@@ -11,7 +12,7 @@ use netroute_common::verdict::Hook;
 
 use super::error::LoadError;
 use super::program::Source;
-use crate::apply::{KernelStore, StoreError};
+use crate::apply::{KernelStore, StoreError, maps};
 use crate::compile::image::Limits;
 use crate::observe::counters::Counters;
 
@@ -66,22 +67,15 @@ const HEADROOM: usize = 256;
 impl TestBed {
     /// Loads the programs of `object`, with the constants of `nic`.
     pub fn load(object: &'static [u8], limits: Limits, nic: &Nic) -> Result<Self, TestRunError> {
-        let mut object = Source { object, limits }.private(nic)?;
-        let mut take = |name: &'static str| {
-            object.take_map(name).ok_or(StoreError::Map {
-                map: name,
-                operation: "find",
-                source: aya::maps::MapError::ElementNotFound,
-            })
+        let object = Source { object, limits }.private(nic)?;
+        let open = |name: &'static str| {
+            let failed = |source| StoreError::Map { map: name, operation: "open", source };
+            let map = object.map(name).ok_or(MapError::ElementNotFound).map_err(failed)?;
+            let id = maps::info(map).map_err(failed)?.id();
+            MapData::from_id(id).and_then(Map::from_map_data).map_err(failed)
         };
-        let store = KernelStore::from_maps(&mut take)?;
-        // ROUTE_STATS serves both; the store writes it, the counters read it.
-        let route_stats = store.route_stats_map()?;
-        let mut route_stats = Some(route_stats);
-        let counters = Counters::from_maps(|name| match route_stats.take_if(|_| name == abi::MAP_ROUTE_STATS) {
-            Some(map) => Ok(map),
-            None => take(name),
-        })?;
+        let store = KernelStore::from_maps(open)?;
+        let counters = Counters::from_maps(open)?;
         Ok(Self { object, store, counters })
     }
 
@@ -92,7 +86,13 @@ impl TestBed {
     }
 
     /// Runs one of the TC programs.
-    pub fn tc(&self, hook: Hook, packet: &[u8], context: SkbContext, repeat: u32) -> Result<Outcome, TestRunError> {
+    pub fn tc(
+        &self,
+        hook: Hook,
+        packet: &[u8],
+        context: SkbContext,
+        repeat: u32,
+    ) -> Result<Outcome, TestRunError> {
         let name = if hook == Hook::TcPod { abi::PROGRAM_TC_POD } else { abi::PROGRAM_TC_NIC };
         let program: &SchedClassifier = self.program(name)?;
         let context = context.bytes();

@@ -28,13 +28,20 @@ pub(super) fn attach(pins: &Pins, nic: &NicDevice, program: &mut Xdp) -> Result<
         release::wait_gone(link.as_slice());
     }
     match state(nic)? {
-        Some(foreign) => Err(AttachError::ForeignXdp { interface: nic.name.clone(), program: foreign.program }),
+        Some(foreign) => {
+            Err(AttachError::ForeignXdp { interface: nic.name.clone(), program: foreign.program })
+        }
         None => attach_new(nic, program, &wanted),
     }
 }
 
 /// `None` if the pinned link does not serve this NIC.
-fn adopt(nic: &NicDevice, program: &mut Xdp, pinned: &Path, wanted: &Path) -> Result<Option<Mode>, AttachError> {
+fn adopt(
+    nic: &NicDevice,
+    program: &mut Xdp,
+    pinned: &Path,
+    wanted: &Path,
+) -> Result<Option<Mode>, AttachError> {
     let link = PinnedLink::from_pin(pinned).and_then(|link| XdpLink::try_from(FdLink::from(link)));
     let Ok(link) = link else { return Ok(None) };
     let id = match program.attach_to_link(link) {
@@ -71,11 +78,12 @@ fn attach_new(nic: &NicDevice, program: &mut Xdp, wanted: &Path) -> Result<Mode,
                 return Err(AttachError::ForeignXdp { interface: nic.name.clone(), program });
             }
             code => {
-                let native = code.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error);
+                let native =
+                    code.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error);
                 tracing::warn!(interface = nic.name, %native, "no native XDP, using generic mode (slower)");
-                let generic = program.attach_to_if_index(nic.ifindex, XdpMode::Skb).map_err(|source| {
-                    AttachError::Xdp { interface: nic.name.clone(), native, source }
-                })?;
+                let generic = program
+                    .attach_to_if_index(nic.ifindex, XdpMode::Skb)
+                    .map_err(|source| AttachError::Xdp { interface: nic.name.clone(), native, source })?;
                 (generic, Mode::Generic)
             }
         },

@@ -74,7 +74,10 @@ impl Counters {
     }
 
     /// These slots of `NEXTHOP_STATS`.
-    pub fn next_hops(&self, ids: impl IntoIterator<Item = u32>) -> Result<BTreeMap<u32, Counter>, StoreError> {
+    pub fn next_hops(
+        &self,
+        ids: impl IntoIterator<Item = u32>,
+    ) -> Result<BTreeMap<u32, Counter>, StoreError> {
         self.next_hops.sums(ids)
     }
 }
