@@ -1,1 +1,3 @@
 //! Reads what is there, for people: counters, NICs, health.
+
+pub mod counters;
