@@ -219,11 +219,12 @@ fn packets(out: ChildStdout) -> impl Iterator<Item = String> {
     std::iter::from_fn(move || {
         let mut packet = lines.next()?;
         // `-v` breaks IPv4 packets after their header, in parentheses, and no others.
-        if packet.ends_with(')') && packet.contains("ethertype IPv4") {
-            if let Some(rest) = lines.next() {
-                packet.push(' ');
-                packet.push_str(rest.trim_start());
-            }
+        if packet.ends_with(')')
+            && packet.contains("ethertype IPv4")
+            && let Some(rest) = lines.next()
+        {
+            packet.push(' ');
+            packet.push_str(rest.trim_start());
         }
         Some(packet)
     })

@@ -95,6 +95,12 @@ impl Netns {
             .with_context(|| format!("in namespace {}", self.name))
     }
 
+    /// Loads nftables rules.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        self.run(|| feed(Command::new("nft").args(["-f", "-"]), rules))
+            .with_context(|| format!("in namespace {}", self.name))
+    }
+
     /// Sets keys below `/proc/sys/net`.
     pub fn sysctl(&self, settings: &[(&str, &str)]) -> Result<()> {
         self.run(|| {

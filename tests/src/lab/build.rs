@@ -103,8 +103,9 @@ fn links(ns: &dyn Fn(&str) -> Netns) -> String {
     wires(&pairs)
 }
 
-/// The gateway knows the internet and the device's uplink, nothing private: what else arrives is
-/// answered with "network unreachable".
+/// The gateway knows the internet and the device's uplink and refuses private destinations, as a
+/// provider does. By rules: of unreachable routes the kernel tells a sender only once a second,
+/// and behind the NAT all are one sender.
 fn internet(inet: &Netns, gw: &Netns) -> Result<()> {
     inet.ip_script(
         "link set lo up
@@ -122,6 +123,13 @@ fn internet(inet: &Netns, gw: &Netns) -> Result<()> {
          addr add 2001:db8:51::1/64 dev port2
          link set inet up
          link set port2 up\n",
+    )?;
+    gw.nft(
+        "table inet filter { chain prerouting {
+            type filter hook prerouting priority filter
+            ip daddr { 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 } reject with icmpx type no-route
+            ip6 daddr fc00::/7 reject with icmpx type no-route
+         }\n}\n",
     )?;
     as_a_wire(inet, &["eth0"])?;
     as_a_wire(gw, &["inet", "port2"])
@@ -154,11 +162,12 @@ fn internal_switch(intsw: &Netns) -> Result<()> {
     }
     intsw.ip_script(&script)?;
     as_a_wire(intsw, &["master", "worker", "uplink"])?;
-    intsw.run(|| {
-        let rules = "table inet nat { chain postrouting {
-            type nat hook postrouting priority srcnat; oifname \"uplink\" masquerade\n}\n}\n";
-        feed(std::process::Command::new("nft").args(["-f", "-"]), rules)
-    })
+    intsw.nft(
+        "table inet nat { chain postrouting {
+            type nat hook postrouting priority srcnat
+            oifname \"uplink\" masquerade
+         }\n}\n",
+    )
 }
 
 fn external_switch(extsw: &Netns) -> Result<()> {
@@ -196,7 +205,7 @@ fn cameras(camgw: &Netns, cam: &Netns) -> Result<()> {
             via.v4, via.v6
         )?;
         // A VM that is told to may speak to cameras with its Port2 address.
-        write!(script, "route add {} via {}\n", own.v4, via.v4)?;
+        writeln!(script, "route add {} via {}", own.v4, via.v4)?;
         writeln!(script, "route add {} via {}", own.v6, via.v6)?;
     }
     camgw.ip_script(&script)?;
