@@ -117,6 +117,12 @@ impl Sources {
     }
 }
 
+/// The key with its interface by the configured alias.
+#[must_use]
+pub fn canonical_key(key: &RouteKey, interfaces: &[Interface]) -> RouteKey {
+    RouteKey { interface: canonical(&key.interface, interfaces), ..key.clone() }
+}
+
 /// The configured alias that a name means, in its own spelling; other names stay as they are.
 #[must_use]
 pub fn canonical(name: &str, interfaces: &[Interface]) -> String {

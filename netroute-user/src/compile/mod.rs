@@ -11,6 +11,7 @@ pub mod holds;
 pub mod ids;
 pub mod image;
 pub mod interfaces;
+pub mod lookup;
 pub mod mirror;
 pub mod next_hops;
 pub mod special;
