@@ -1,1 +1,4 @@
 //! Reads what is there, for people: counters, NICs, health.
+
+pub mod doctor;
+pub mod nic;
