@@ -12,7 +12,7 @@ use netroute_user::input::netlink::Options;
 use netroute_user::input::probe::{ProbeEvent, Probes};
 use netroute_user::kernel::NeighbourKey;
 
-const INTERVAL: Duration = Duration::from_millis(50);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 async fn dies_and_revives(kind: ProbeKind, address: &str, prefix: &str) {
     veth("nic0", "far0");
@@ -29,7 +29,7 @@ async fn dies_and_revives(kind: ProbeKind, address: &str, prefix: &str) {
     let (mut probes, mut events) = Probes::new();
     probes.set(&BTreeMap::from([(target, Probe { kind, interval: INTERVAL, threshold: 3 })]));
     // A host that answers is no event: wait a few intervals for one that must not come.
-    assert!(tokio::time::timeout(INTERVAL * 8, events.recv()).await.is_err(), "an event about a live host");
+    assert!(tokio::time::timeout(INTERVAL * 6, events.recv()).await.is_err(), "an event about a live host");
     for (alive, word) in [(false, "del"), (true, "add"), (false, "del")] {
         let nodad = if word == "add" && address.contains(':') { "nodad" } else { "" };
         far.ip(&format!("addr {word} {prefix} dev far0 {nodad}"));

@@ -27,7 +27,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
         ("policy-rules", policy_rules(facts), "none beside the kernel's own"),
         ("foreign-route", foreign(facts), "no custom route is shadowed"),
     ];
-    let nics: [(&str, fn(&Nic) -> Option<Finding>, &str); 7] = [
+    let nics: [(&str, NicCheck, &str); 7] = [
         ("addressing", addressing, "static on all interfaces"),
         ("enslaved", enslaved, "no interface is a port of another"),
         ("lro", lro, "off on all interfaces"),
@@ -52,6 +52,7 @@ struct Finding {
 }
 
 type Found = Vec<Finding>;
+type NicCheck = fn(&Nic) -> Option<Finding>;
 
 fn report(checks: &mut Vec<Check>, name: &str, found: Found, fine: &str) {
     if found.is_empty() {
