@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::desired::Desired;
+use crate::desired::route::Probe;
 use crate::kernel::KernelState;
 use image::{Image, Limits};
 use mirror::Fib;
@@ -67,6 +68,8 @@ pub struct Compiled {
     pub statuses: Statuses,
     /// Neighbours the agent keeps resolved: gateways of routes and addresses of pods.
     pub keep: BTreeSet<Gateway>,
+    /// Next hops to ask for signs of life, and how.
+    pub probes: BTreeMap<Gateway, Probe>,
 }
 
 /// Compiles the whole table.

@@ -7,3 +7,4 @@ pub mod objects;
 pub mod problem;
 pub mod state_dir;
 pub mod yaml;
+pub mod probe;

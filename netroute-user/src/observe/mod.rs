@@ -1,3 +1,5 @@
 //! Reads what is there, for people: counters, NICs, health.
 
 pub mod counters;
+pub mod doctor;
+pub mod nic;
