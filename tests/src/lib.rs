@@ -1,1 +1,4 @@
+//! What the tests share: namespaces, veths and traffic.
 
+pub mod namespace;
+pub mod traffic;
