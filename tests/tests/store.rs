@@ -88,11 +88,11 @@ fn image(interfaces: Vec<u32>) -> impl Strategy<Value = Image> {
 #[test]
 fn any_image_replaces_any_other_and_reads_back() -> Result<()> {
     enter()?;
-    sh("ip link add a type veth peer name b")?;
+    sh("ip link add port0 type veth peer name port1")?;
     let kernel = RefCell::new(bed(LIMITS)?);
     let memory = RefCell::new(MemoryStore::new(LIMITS));
     let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
-    runner.run(&image(vec![ifindex("a")?, ifindex("b")?]), |wanted| {
+    runner.run(&image(vec![ifindex("port0")?, ifindex("port1")?]), |wanted| {
         let store = &mut kernel.borrow_mut().store;
         let installed = store.read().unwrap();
         let plan = diff(&installed, &wanted);
@@ -168,7 +168,14 @@ fn counters_are_summed_and_reset() -> Result<()> {
     let outcome = bed.tc(Hook::TcPod, &arp, SkbContext::default(), 1)?;
     assert_eq!(outcome.action, u32::MAX, "TC_ACT_UNSPEC");
     assert_eq!(outcome.packet, arp);
-    assert_eq!(bed.counters.verdict(Hook::TcPod, Reason::NotIp)?.packets, 1);
+    let at_pod = |(hook, _): &(Hook, Reason)| *hook == Hook::TcPod;
+    let verdicts = bed.counters.verdicts()?;
+    let [(reason, counter)] = verdicts.into_iter().filter(|(key, _)| at_pod(key)).collect::<Vec<_>>()[..]
+    else {
+        anyhow::bail!("not one verdict");
+    };
+    assert_eq!((counter.packets, counter.bytes), (1, 42), "{reason:?}");
+    assert_eq!(bed.counters.verdict(reason.0, reason.1)?, counter);
     bed.store.write(&Step::ResetRouteStats { slot: 5 })?;
     assert_eq!(bed.counters.route(5)?.packets, 0);
     Ok(())
