@@ -1,10 +1,14 @@
 //! The netroute agent and its command line as a library.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod apply;
 pub mod compile;
+pub mod config;
 pub mod desired;
+pub mod input;
 pub mod kernel;
 pub mod load;
+pub mod netlink;
 pub mod observe;
 pub mod plan;

@@ -1,15 +1,15 @@
 //! The loader against the kernel: attach, adopt, reload, refuse, remove. Needs root.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use netroute_common::layout::route::{Group, KIND_NEIGHBOUR, Member, NextHop, Route};
 use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::namespace::{Namespace, enter, ifindex, mac, output, sh};
-use netroute_tests::traffic::{self, Receiver};
+use netroute_tests::stream::{self, Receiver};
 use netroute_user::apply::{MapStore, apply};
 use netroute_user::compile::image::{Image, Limits};
 use netroute_user::load::{
@@ -42,11 +42,7 @@ impl Drop for Folder {
 }
 
 fn object() -> &'static [u8] {
-    static OBJECT: OnceLock<Vec<u8>> = OnceLock::new();
-    OBJECT.get_or_init(|| {
-        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/netroute.bpf.o");
-        std::fs::read(built).expect("the BPF object is built")
-    })
+    netroute_user::load::object::bpf_object()
 }
 
 fn limits() -> Limits {
@@ -122,7 +118,7 @@ impl Wire {
         let stop = Arc::new(AtomicBool::new(false));
         let sending = {
             let stop = Arc::clone(&stop);
-            self.left.start(move || traffic::send("10.1.0.2:9000".parse()?, to, &stop))
+            self.left.start(move || stream::send("10.1.0.2:9000".parse()?, to, &stop))
         };
         let done = during();
         stop.store(true, Ordering::Relaxed);

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,6 +12,7 @@ use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::namespace::{enter, ifindex, sh};
 use netroute_user::apply::{MapStore, MemoryStore, StoreError, apply};
 use netroute_user::compile::image::{Image, Limits};
+use netroute_user::load::object::bpf_object;
 use netroute_user::load::testrun::{SkbContext, TestBed};
 use netroute_user::plan::{Plan, Step, diff};
 use proptest::collection::btree_map;
@@ -21,16 +21,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 const LIMITS: Limits = Limits { routes4: 64, routes6: 64, groups: 32, next_hops: 32, route_stats: 64 };
 
-fn object() -> &'static [u8] {
-    static OBJECT: OnceLock<Vec<u8>> = OnceLock::new();
-    OBJECT.get_or_init(|| {
-        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/netroute.bpf.o");
-        std::fs::read(built).expect("the BPF object is built")
-    })
-}
-
 fn bed(limits: Limits) -> Result<TestBed> {
-    Ok(TestBed::load(object(), limits, &Nic::default())?)
+    Ok(TestBed::load(bpf_object(), limits, &Nic::default())?)
 }
 
 fn route() -> impl Strategy<Value = Route> {

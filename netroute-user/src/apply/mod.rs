@@ -1,5 +1,6 @@
 //! Writes what `compile` and `plan` decided into the kernel.
 
+pub mod fib;
 pub mod maps;
 pub mod store;
 pub mod store_memory;

@@ -18,6 +18,7 @@ mod filter;
 mod loader;
 mod lock;
 mod memory;
+pub mod object;
 mod pins;
 mod preflight;
 mod program;

@@ -3,7 +3,10 @@
 use ipnet::{Ipv4Net, Ipv6Net};
 use netroute_common::layout::route::{Group, NextHop, Route};
 
+use crate::compile::image::Image;
+
 mod diff;
+pub mod failover;
 pub use diff::diff;
 
 /// One write to one map. Applied in list order: what is referred to is written before what
@@ -57,4 +60,23 @@ pub enum Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub steps: Vec<Step>,
+}
+
+impl Step {
+    /// Does to an image what the step does to the maps.
+    pub fn apply_to(&self, image: &mut Image) {
+        match *self {
+            Self::SetPort { slot, ifindex } => drop(image.ports.insert(slot, ifindex)),
+            Self::SetNextHop { id, next_hop } => drop(image.next_hops.insert(id, next_hop)),
+            Self::SetGroup { id, group } => drop(image.groups.insert(id, group)),
+            Self::SetRoute4 { prefix, route } => drop(image.routes4.insert(prefix, route)),
+            Self::SetRoute6 { prefix, route } => drop(image.routes6.insert(prefix, route)),
+            Self::RemoveRoute4 { prefix } => drop(image.routes4.remove(&prefix)),
+            Self::RemoveRoute6 { prefix } => drop(image.routes6.remove(&prefix)),
+            Self::ClearGroup { id } => drop(image.groups.remove(&id)),
+            Self::ClearNextHop { id } => drop(image.next_hops.remove(&id)),
+            Self::ClearPort { slot } => drop(image.ports.remove(&slot)),
+            Self::ResetRouteStats { .. } => {}
+        }
+    }
 }

@@ -1,0 +1,87 @@
+//! What the server asks the agent to do. The agent owns all state and answers one request after
+//! the other.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot};
+
+use super::types::{
+    DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteGetView, RouteView, StatusView,
+};
+use crate::desired::route::CustomRoute;
+
+/// Nothing was changed; one line that says why and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(message: impl ToString) -> Self {
+        Self { message: message.to_string() }
+    }
+}
+
+/// Where the answer goes. A receiver that is gone (client hung up) is no error.
+pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What the server sends into and the agent receives from.
+pub type Requests = mpsc::Sender<Request>;
+
+#[derive(Debug)]
+pub enum Request {
+    /// Add or update by key; `origin` is `Cli`, `forced` says whether dynamic addresses are accepted.
+    AddRoute {
+        route: CustomRoute,
+        reply: Reply<RouteView>,
+    },
+    /// All next hops of the prefix on the interface, or the one named; answers what was removed.
+    RemoveRoute {
+        destination: IpNet,
+        interface: String,
+        next_hop: Option<IpAddr>,
+        reply: Reply<Vec<RouteView>>,
+    },
+    /// Custom routes; with `all` the whole compiled table.
+    ListRoutes {
+        interface: Option<String>,
+        all: bool,
+        reply: Reply<Vec<RouteView>>,
+    },
+    /// All or none. No key twice.
+    ImportRoutes {
+        routes: Vec<CustomRoute>,
+        reply: Reply<ImportView>,
+    },
+    /// The routes of the command line; with `all` every custom route.
+    ExportRoutes {
+        all: bool,
+        reply: Reply<Vec<CustomRoute>>,
+    },
+    RouteGet {
+        address: IpAddr,
+        from: Option<IpAddr>,
+        reply: Reply<RouteGetView>,
+    },
+    NextHops {
+        reply: Reply<Vec<NextHopView>>,
+    },
+    Drops {
+        reply: Reply<Vec<DropsView>>,
+    },
+    Status {
+        reply: Reply<StatusView>,
+    },
+    Doctor {
+        reply: Reply<DoctorView>,
+    },
+    Diff {
+        reply: Reply<DiffView>,
+    },
+    /// Remove programs, maps and mirrored routes, then end.
+    Detach {
+        reply: Reply<()>,
+    },
+}

@@ -1,0 +1,302 @@
+//! `agent.yaml` as it is written. Every key is documented here and shown in `examples/agent.yaml`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::interfaces::{InterfaceEntry, interfaces};
+use super::probe::{ProbeSpec, parse_duration};
+use super::{
+    AgentConfig, ClusterCidrs, DEFAULT_BPFFS, DEFAULT_MANIFESTS, DEFAULT_METRICS, DEFAULT_SOCKET,
+    DEFAULT_STATE_DIR,
+};
+use crate::compile::image::Limits;
+use crate::input::address::{LeadingZeros, parse_prefix};
+use crate::input::problem::Problem;
+use crate::input::yaml::{Document, Step, documents};
+
+/// Most entries a map may be given.
+const LARGEST_MAP: u32 = 16_777_216;
+/// Fewest groups and next hops: the fixed entries and a few of one's own.
+const SMALLEST_TABLE: u32 = 16;
+
+/// The whole file. Unknown keys are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ConfigFile {
+    /// This node's name in the cluster. Default: the host name.
+    node_name: Option<String>,
+    /// Labels that `nodeSelector` of objects is matched with; `kubernetes.io/hostname` is implied.
+    #[serde(default)]
+    node_labels: BTreeMap<String, String>,
+    /// The NICs the agent works on. Required, at least one.
+    interfaces: Vec<InterfaceEntry>,
+    /// Where desired state comes from. Default: manifests in `/etc/netroute/manifests`.
+    #[serde(default)]
+    source: Source,
+    /// Where routes of the command line are kept. Default `/var/lib/netroute`.
+    state_dir: Option<PathBuf>,
+    /// Folder for pinned maps and links, on a BPF file system. Default `/sys/fs/bpf/netroute`.
+    bpffs: Option<PathBuf>,
+    /// Unix socket of the agent's API. Default `/run/netroute/netroute.sock`.
+    socket: Option<PathBuf>,
+    /// Globs over device names of the host ends of pod veths. Default `["cali*", "veth*"]`.
+    pod_interfaces: Option<Vec<String>>,
+    /// Address ranges of the cluster. Default: none.
+    #[serde(default)]
+    cluster_cidrs: ClusterCidrsEntry,
+    /// Capacities of the maps.
+    #[serde(default)]
+    limits: LimitsEntry,
+    /// Prometheus metrics; `null` switches them off.
+    #[serde(default = "MetricsEntry::on")]
+    metrics: Option<MetricsEntry>,
+    #[serde(default)]
+    failover: FailoverEntry,
+    /// For next hops of routes that name no probe. Default: kind `none`.
+    probe: Option<ProbeSpec>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Source {
+    /// Directory with YAML or JSON manifests; watched.
+    manifests: Option<PathBuf>,
+    /// Kubernetes API; not in this version.
+    kubernetes: Option<serde_norway::Value>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ClusterCidrsEntry {
+    /// Pod addresses of the whole cluster.
+    #[serde(default)]
+    pods: Vec<String>,
+    /// Service addresses (ClusterIPs).
+    #[serde(default)]
+    services: Vec<String>,
+    /// Node addresses.
+    #[serde(default)]
+    nodes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LimitsEntry {
+    /// IPv4 prefixes, the kernel's own included. Default 262144.
+    routes4: Option<u32>,
+    /// IPv6 prefixes, the kernel's own included. Default 131072.
+    routes6: Option<u32>,
+    /// Different sets of next hops. Default 4096.
+    groups: Option<u32>,
+    /// Next hops, neighbours on connected networks included. Default 4096.
+    next_hops: Option<u32>,
+    /// Custom routes with a counter of their own. Default 131072.
+    route_stats: Option<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct MetricsEntry {
+    /// Address and port. Default `127.0.0.1:9464`.
+    address: Option<String>,
+}
+
+impl MetricsEntry {
+    #[expect(clippy::unnecessary_wraps, reason = "the default of an optional key: `null` means off")]
+    fn on() -> Option<Self> {
+        Some(Self { address: None })
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FailoverEntry {
+    /// How long a recovered next hop must stay healthy before it is used again. Default `3s`.
+    hold_time: Option<String>,
+}
+
+/// Something wrong with the value at a path.
+struct Wrong<'a> {
+    path: Vec<Step<'a>>,
+    message: String,
+}
+
+impl<'a> Wrong<'a> {
+    fn at<const N: usize>(path: [&'a str; N], message: impl ToString) -> Self {
+        Self { path: path.into_iter().map(Step::Key).collect(), message: message.to_string() }
+    }
+}
+
+pub fn parse(text: &str, file: &Path) -> Result<AgentConfig, Problem> {
+    let found = documents(text);
+    let document = match found.as_slice() {
+        [one] => one,
+        [] => return Err(Problem::new(file, None, "the file is empty; see examples/agent.yaml")),
+        [_, second, ..] => {
+            let line = Some(second.lines_before + 1);
+            return Err(Problem::new(file, line, "a second YAML document; the configuration is one"));
+        }
+    };
+    let parsed = document.parse().map_err(|error| Problem::new(file, error.line, error.message))?;
+    validate(parsed).map_err(|wrong| problem(file, document, wrong))
+}
+
+fn problem(file: &Path, document: &Document<'_>, Wrong { path, message }: Wrong<'_>) -> Problem {
+    let mut name = String::new();
+    for step in &path {
+        match step {
+            Step::Key(key) if name.is_empty() => name.push_str(key),
+            Step::Key(key) => name.extend([".", key]),
+            Step::Index(index) => name.push_str(&format!("[{index}]")),
+        }
+    }
+    Problem::new(file, document.locate(&path), format!("{name}: {message}"))
+}
+
+fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
+    let ConfigFile {
+        node_name,
+        mut node_labels,
+        interfaces: entries,
+        source,
+        state_dir,
+        bpffs,
+        socket,
+        pod_interfaces,
+        cluster_cidrs,
+        limits,
+        metrics,
+        failover,
+        probe,
+    } = parsed;
+    let node_name = node_name_or_host(node_name)?;
+    node_labels.insert("kubernetes.io/hostname".to_owned(), node_name.clone());
+    if entries.is_empty() {
+        return Err(Wrong::at(["interfaces"], "is empty; list at least one NIC with alias, device and role"));
+    }
+    let interfaces = interfaces(&entries)
+        .map_err(|error| Wrong { path: error.path().to_vec(), message: error.message })?;
+    let path = |key, given: Option<PathBuf>, default| absolute([key], given, default);
+    Ok(AgentConfig {
+        node_name,
+        node_labels,
+        interfaces,
+        manifests: manifests(source)?,
+        state_dir: path("stateDir", state_dir, DEFAULT_STATE_DIR)?,
+        bpffs: path("bpffs", bpffs, DEFAULT_BPFFS)?,
+        socket: path("socket", socket, DEFAULT_SOCKET)?,
+        pod_interfaces: globs(pod_interfaces)?,
+        cluster_cidrs: cidrs(&cluster_cidrs)?,
+        limits: limits.checked()?,
+        metrics: metrics.map(address).transpose()?,
+        hold_time: hold_time(&failover)?,
+        probe: match probe {
+            Some(spec) => spec.probe().map_err(|error| Wrong::at(["probe"], error))?,
+            None => None,
+        },
+    })
+}
+
+fn node_name_or_host(given: Option<String>) -> Result<String, Wrong<'static>> {
+    let name = match given {
+        Some(name) => name,
+        None => nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default(),
+    };
+    if name.trim().is_empty() {
+        return Err(Wrong::at(["nodeName"], "is empty; give this node's name in the cluster"));
+    }
+    Ok(name)
+}
+
+fn manifests(source: Source) -> Result<PathBuf, Wrong<'static>> {
+    let Source { manifests, kubernetes } = source;
+    if kubernetes.is_some() {
+        let message = "not in this version; use source: {manifests: DIRECTORY}";
+        return Err(Wrong::at(["source", "kubernetes"], message));
+    }
+    absolute(["source", "manifests"], manifests, DEFAULT_MANIFESTS)
+}
+
+fn absolute<const N: usize>(
+    key: [&'static str; N],
+    given: Option<PathBuf>,
+    default: &str,
+) -> Result<PathBuf, Wrong<'static>> {
+    let path = given.unwrap_or_else(|| PathBuf::from(default));
+    if !path.is_absolute() {
+        return Err(Wrong::at(key, format!("\"{}\" must be an absolute path", path.display())));
+    }
+    Ok(path)
+}
+
+fn globs(given: Option<Vec<String>>) -> Result<Vec<String>, Wrong<'static>> {
+    let globs = given.unwrap_or_else(|| vec!["cali*".to_owned(), "veth*".to_owned()]);
+    for (index, glob) in globs.iter().enumerate() {
+        let wrong = |message| Wrong { path: vec![Step::Key("podInterfaces"), Step::Index(index)], message };
+        if glob.chars().all(|c| c == '*') {
+            return Err(wrong(format!("\"{glob}\" would match every device; write a prefix, like cali*")));
+        }
+        if glob.contains(|c: char| c.is_whitespace() || "/?[]{}".contains(c)) {
+            return Err(wrong(format!("\"{glob}\" is no device name; only * stands for other characters")));
+        }
+    }
+    Ok(globs)
+}
+
+fn cidrs(entry: &ClusterCidrsEntry) -> Result<ClusterCidrs, Wrong<'static>> {
+    let ClusterCidrsEntry { pods, services, nodes } = entry;
+    let list = |key: &'static str, texts: &[String]| -> Result<Vec<IpNet>, Wrong<'static>> {
+        let parse = |(index, text): (usize, &String)| {
+            parse_prefix(text, LeadingZeros::Decimal).map_err(|error| Wrong {
+                path: vec![Step::Key("clusterCidrs"), Step::Key(key), Step::Index(index)],
+                message: error.to_string(),
+            })
+        };
+        texts.iter().enumerate().map(parse).collect()
+    };
+    Ok(ClusterCidrs {
+        pods: list("pods", pods)?,
+        services: list("services", services)?,
+        nodes: list("nodes", nodes)?,
+    })
+}
+
+impl LimitsEntry {
+    fn checked(&self) -> Result<Limits, Wrong<'static>> {
+        let Self { routes4, routes6, groups, next_hops, route_stats } = *self;
+        let within = |key, given: Option<u32>, default, least| match given {
+            Some(limit) if !(least..=LARGEST_MAP).contains(&limit) => {
+                let message = format!("{limit} is outside {least} to {LARGEST_MAP}");
+                Err(Wrong::at(["limits", key], message))
+            }
+            given => Ok(given.unwrap_or(default)),
+        };
+        let default = Limits::default();
+        Ok(Limits {
+            routes4: within("routes4", routes4, default.routes4, 1)?,
+            routes6: within("routes6", routes6, default.routes6, 1)?,
+            groups: within("groups", groups, default.groups, SMALLEST_TABLE)?,
+            next_hops: within("nextHops", next_hops, default.next_hops, SMALLEST_TABLE)?,
+            route_stats: within("routeStats", route_stats, default.route_stats, 1)?,
+        })
+    }
+}
+
+fn address(entry: MetricsEntry) -> Result<SocketAddr, Wrong<'static>> {
+    let text = entry.address.unwrap_or_else(|| DEFAULT_METRICS.to_owned());
+    text.parse().map_err(|_| {
+        let message =
+            format!("\"{text}\" is not ADDRESS:PORT, like {DEFAULT_METRICS}; null switches metrics off");
+        Wrong::at(["metrics", "address"], message)
+    })
+}
+
+fn hold_time(entry: &FailoverEntry) -> Result<Duration, Wrong<'static>> {
+    let text = entry.hold_time.as_deref().unwrap_or("3s");
+    parse_duration(text).map_err(|error| Wrong::at(["failover", "holdTime"], error))
+}

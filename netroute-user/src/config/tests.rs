@@ -1,0 +1,150 @@
+use super::*;
+use crate::desired::interface::{DeviceRef, Role};
+use crate::desired::route::ProbeKind;
+
+const MINIMAL: &str = "interfaces:\n  - {alias: Port3, device: eth1, role: external}\n";
+
+fn parse(text: &str) -> Result<AgentConfig, String> {
+    AgentConfig::parse(text, Path::new("agent.yaml")).map_err(|problem| problem.to_string())
+}
+
+fn refusal(text: &str) -> String {
+    parse(text).expect_err("must be refused")
+}
+
+#[test]
+fn the_example_names_the_defaults_and_is_valid() {
+    let example = include_str!("../../../examples/agent.yaml");
+    let config = parse(example).unwrap();
+    let defaults = parse(MINIMAL).unwrap();
+    assert_eq!(config.interfaces.len(), 2);
+    assert_eq!(config.limits, defaults.limits);
+    assert_eq!(config.metrics, defaults.metrics);
+    assert_eq!(config.hold_time, defaults.hold_time);
+    assert_eq!(config.probe, defaults.probe);
+    assert_eq!(config.pod_interfaces, defaults.pod_interfaces);
+    assert_eq!(
+        (&config.manifests, &config.state_dir, &config.bpffs, &config.socket),
+        (&defaults.manifests, &defaults.state_dir, &defaults.bpffs, &defaults.socket)
+    );
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.manifests, Path::new("/etc/netroute/manifests"));
+    assert_eq!(config.state_dir, Path::new("/var/lib/netroute"));
+    assert_eq!(config.bpffs, Path::new("/sys/fs/bpf/netroute"));
+    assert_eq!(config.socket, Path::new("/run/netroute/netroute.sock"));
+    assert_eq!(config.metrics.unwrap().to_string(), "127.0.0.1:9464");
+    assert_eq!(config.hold_time, Duration::from_secs(3));
+    assert_eq!(config.probe, None);
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.node_labels["kubernetes.io/hostname"], config.node_name);
+}
+
+#[test]
+fn unknown_keys_name_line_and_the_nearest_key() {
+    assert_eq!(
+        refusal(&format!("{MINIMAL}stateDri: /x\n")),
+        "agent.yaml:3: unknown key \"stateDri\"; did you mean \"stateDir\"?"
+    );
+    assert_eq!(
+        refusal("interfaces:\n  - alias: Port3\n    devcie: eth1\n    role: external\n"),
+        "agent.yaml:3: interfaces[0]: unknown key \"devcie\"; did you mean \"device\"?"
+    );
+    assert!(
+        refusal(&format!("{MINIMAL}limits:\n  routes: 7\n")).starts_with("agent.yaml:4: limits: unknown key")
+    );
+}
+
+#[test]
+fn every_required_key_is_asked_for() {
+    assert_eq!(refusal("nodeName: x\n"), "agent.yaml:1: the key \"interfaces\" is missing");
+    assert!(refusal("interfaces: []\n").starts_with("agent.yaml:1: interfaces: is empty"));
+    assert!(refusal("# nothing\n").contains("the file is empty"));
+}
+
+#[test]
+fn aliases_are_unique_without_regard_to_case() {
+    let text = format!("{MINIMAL}  - {{alias: PORT3, device: eth0, role: internal}}\n");
+    let message = refusal(&text);
+    assert!(
+        message.starts_with("agent.yaml:3: interfaces[1].alias: the alias \"PORT3\" is already taken"),
+        "{message}"
+    );
+    assert!(message.contains("eth1"), "{message}");
+}
+
+#[test]
+fn a_device_has_one_alias_and_no_alias_is_another_device() {
+    let twice = refusal(&format!("{MINIMAL}  - {{alias: Port4, device: eth1, role: internal}}\n"));
+    assert!(twice.starts_with("agent.yaml:3: interfaces[1].device: the device eth1 already has"), "{twice}");
+    let crossed = refusal(&format!("{MINIMAL}  - {{alias: eth1, device: eth0, role: internal}}\n"));
+    assert!(crossed.contains("choose another alias"), "{crossed}");
+}
+
+#[test]
+fn devices_are_names_or_macs() {
+    let device = |text: &str| parse(&MINIMAL.replace("eth1", text)).map(|c| c.interfaces[0].device.clone());
+    let mac = DeviceRef::Mac([0, 0x15, 0x5d, 1, 2, 0xff]);
+    assert_eq!(device("\"00:15:5D:01:02:ff\"").unwrap(), mac);
+    assert_eq!(device("00-15-5d-01-02-FF").unwrap(), mac);
+    assert_eq!(device("enp0s31f6-altname").unwrap(), DeviceRef::Name("enp0s31f6-altname".into()));
+    assert!(device("\"\"").unwrap_err().contains("interfaces[0].device: the device is empty"));
+    assert!(device("a/b").is_err());
+    assert!(device("\"ff:ff:ff:ff:ff:ff\"").unwrap_err().contains("multicast"));
+    assert!(device("\"00:15:5d:01:02\"").is_err());
+    assert!(refusal(&MINIMAL.replace("Port3", "\"\"")).contains("the alias is empty"));
+}
+
+#[test]
+fn the_kubernetes_source_is_refused_by_name() {
+    assert_eq!(
+        refusal(&format!("{MINIMAL}source:\n  kubernetes: {{}}\n")),
+        "agent.yaml:4: source.kubernetes: not in this version; use source: {manifests: DIRECTORY}"
+    );
+}
+
+#[test]
+fn values_out_of_range_are_refused_with_their_line() {
+    for (text, expected) in [
+        ("limits: {routes4: 0}", "agent.yaml:3: limits.routes4: 0 is outside 1 to 16777216"),
+        ("limits: {nextHops: 4}", "agent.yaml:3: limits.nextHops: 4 is outside 16 to 16777216"),
+        ("metrics: {address: here}", "agent.yaml:3: metrics.address: \"here\" is not ADDRESS:PORT"),
+        ("failover: {holdTime: 3}", "agent.yaml:3: failover.holdTime: "),
+        ("failover: {holdTime: soon}", "agent.yaml:3: failover.holdTime: \"soon\" is not a duration"),
+        ("probe: {kind: echo, interval: 1ms}", "agent.yaml:3: probe: probe.interval: 1ms is outside"),
+        ("probe: {kind: ecko}", "agent.yaml:3: probe.kind: unknown value \"ecko\"; did you mean \"echo\"?"),
+        ("stateDir: state", "agent.yaml:3: stateDir: \"state\" must be an absolute path"),
+        (
+            "podInterfaces: [\"cali*\", \"*\"]",
+            "agent.yaml:3: podInterfaces[1]: \"*\" would match every device",
+        ),
+        (
+            "clusterCidrs: {pods: [10.244.0.1/16]}",
+            "agent.yaml:3: clusterCidrs.pods[0]: 10.244.0.1/16 has host bits",
+        ),
+        ("nodeName: \"\"", "agent.yaml:3: nodeName: is empty"),
+        ("interfaces: []", "agent.yaml:3: the key \"interfaces\" stands here twice"),
+    ] {
+        let message = refusal(&format!("{MINIMAL}{text}\n"));
+        assert!(message.starts_with(expected), "{text}\n got {message}\nwant {expected}");
+    }
+}
+
+#[test]
+fn what_is_set_is_taken() {
+    let config = parse(&format!(
+        "{MINIMAL}metrics: null\nprobe: {{kind: neighbour, interval: 200ms, threshold: 2}}\n\
+         nodeName: w1\nnodeLabels: {{a: b}}\nfailover: {{holdTime: 0s}}\nlimits: {{routes4: 7}}\n"
+    ))
+    .unwrap();
+    assert_eq!(config.metrics, None);
+    let probe = Probe { kind: ProbeKind::Neighbour, interval: Duration::from_millis(200), threshold: 2 };
+    assert_eq!(config.probe, Some(probe));
+    assert_eq!((config.node_name.as_str(), config.node_labels["a"].as_str()), ("w1", "b"));
+    assert_eq!(config.limits, Limits { routes4: 7, ..Limits::default() });
+    assert_eq!(config.interfaces[0].role, Role::External);
+    assert_eq!(config.hold_time, Duration::ZERO);
+}
