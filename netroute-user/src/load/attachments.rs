@@ -112,7 +112,7 @@ impl Attachments {
             if pin.hold == Hold::Filter {
                 filter::detach(ifindex).map_err(failed)?;
             }
-            links.extend(release::unpin(&pin.path).map_err(failed)?);
+            links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }
         release::wait_gone(&links);
         Ok(())
@@ -169,7 +169,7 @@ impl Attachments {
             if pin.hold == Hold::Filter {
                 filter::detach(pin.ifindex).map_err(failed)?;
             }
-            links.extend(release::unpin(&pin.path).map_err(failed)?);
+            links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }
         release::wait_gone(&links);
         Ok(())
