@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod api;
 pub mod apply;
+pub mod cli;
 pub mod compile;
 pub mod config;
 pub mod desired;

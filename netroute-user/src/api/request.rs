@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::{
-    DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteGetView, RouteView, StatusView,
+    DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView, StatusView,
 };
 use crate::desired::route::CustomRoute;
 
@@ -55,10 +55,10 @@ pub enum Request {
         routes: Vec<CustomRoute>,
         reply: Reply<ImportView>,
     },
-    /// The routes of the command line; with `all` every custom route.
+    /// The routes of the command line, or with `all` every custom route (`RouteEntry::from`).
     ExportRoutes {
         all: bool,
-        reply: Reply<Vec<CustomRoute>>,
+        reply: Reply<Vec<RouteEntry>>,
     },
     RouteGet {
         address: IpAddr,
