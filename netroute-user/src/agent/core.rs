@@ -21,6 +21,7 @@ use crate::compile::mirror::Fib;
 use crate::compile::{Compiled, Gateway, Suspension, health};
 use crate::config::AgentConfig;
 use crate::desired::Desired;
+use crate::desired::route::Probe;
 use crate::error::chain;
 use crate::input::netlink::Event;
 use crate::input::problem::Problem;
@@ -115,7 +116,8 @@ pub struct Parts {
 
 impl Agent {
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, state, sources, manifest_problems, kernel, installed, store, counters, outlets } = parts;
+        let Parts { config, state, sources, manifest_problems, kernel, installed, store, counters, outlets } =
+            parts;
         let now = Instant::now();
         Self {
             snapshot: Snapshot {
@@ -174,7 +176,9 @@ impl Agent {
     fn failing(&self, change: &Change) -> Plan {
         let installed = &self.snapshot.installed;
         match change {
-            Change::Link(link) if !link.up || !link.carrier => failover::interface_down(installed, link.index),
+            Change::Link(link) if !link.up || !link.carrier => {
+                failover::interface_down(installed, link.index)
+            }
             Change::LinkGone(ifindex) => failover::interface_down(installed, *ifindex),
             Change::Neighbour(key, neighbour) if neighbour.state == NeighbourState::Failed => {
                 failover::gateway_down(installed, Gateway { ifindex: key.ifindex, address: key.address })
@@ -334,7 +338,8 @@ impl Agent {
         drop(from);
         answers.append(&mut self.waiting);
         let total = plan.steps.len();
-        self.pending = Some(Pending { steps: plan.steps.into(), total, begun: Instant::now(), compiled, answers });
+        self.pending =
+            Some(Pending { steps: plan.steps.into(), total, begun: Instant::now(), compiled, answers });
     }
 
     /// Writes the next steps of the plan under way.
@@ -410,8 +415,13 @@ impl Agent {
             }
             changed || held.is_empty()
         });
-        let keys = compiled.keep.iter().map(|gateway| NeighbourKey { ifindex: gateway.ifindex, address: gateway.address });
-        let keys: BTreeSet<NeighbourKey> = keys.filter(|key| self.snapshot.kernel.links.get(&key.ifindex).is_some_and(|link| link.up)).collect();
+        let keys = compiled
+            .keep
+            .iter()
+            .map(|gateway| NeighbourKey { ifindex: gateway.ifindex, address: gateway.address });
+        let keys: BTreeSet<NeighbourKey> = keys
+            .filter(|key| self.snapshot.kernel.links.get(&key.ifindex).is_some_and(|link| link.up))
+            .collect();
         self.outlets.keep.send_if_modified(|held| {
             let changed = **held != keys;
             *held = Arc::new(keys);
@@ -443,14 +453,16 @@ impl Agent {
 
     fn observe_holds(&mut self, now: Instant) {
         for gateway in &self.snapshot.compiled.keep {
-            let down = health::is_down(&self.snapshot.kernel, *gateway) || self.probe_down.contains_key(gateway);
+            let down =
+                health::is_down(&self.snapshot.kernel, *gateway) || self.probe_down.contains_key(gateway);
             self.holds.observe(*gateway, down, now);
         }
     }
 
     fn suspended(&self, now: Instant) -> BTreeMap<Gateway, Suspension> {
         let held = self.holds.held(now).map(|gateway| (gateway, Suspension::Held));
-        let probed = self.probe_down.iter().map(|(gateway, reason)| (*gateway, Suspension::Probe(reason.clone())));
+        let probed =
+            self.probe_down.iter().map(|(gateway, reason)| (*gateway, Suspension::Probe(reason.clone())));
         held.chain(probed).collect()
     }
 
@@ -462,7 +474,8 @@ impl Agent {
         for (id, next_hop) in installed.next_hops.iter().filter(|(_, next_hop)| next_hop.alive == 1) {
             let Some(address) = crate::compile::next_hops::address(next_hop) else { continue };
             let key = NeighbourKey { ifindex: next_hop.ifindex, address };
-            let stale = self.snapshot.kernel.neighbours.get(&key).is_some_and(|n| n.state == NeighbourState::Stale);
+            let stale =
+                self.snapshot.kernel.neighbours.get(&key).is_some_and(|n| n.state == NeighbourState::Stale);
             let Ok(counter) = self.counters.next_hop(*id) else { continue };
             let before = self.seen.insert(*id, counter.packets).unwrap_or(counter.packets);
             if stale && counter.packets != before {
@@ -472,6 +485,12 @@ impl Agent {
         if !busy.is_empty() && self.outlets.busy.send(busy).is_err() {
             warn!("neighbours are no longer refreshed");
         }
+    }
+
+    /// Next hops to be asked for signs of life.
+    pub fn probe_targets(&self) -> BTreeMap<NeighbourKey, Probe> {
+        let key = |gateway: &Gateway| NeighbourKey { ifindex: gateway.ifindex, address: gateway.address };
+        self.snapshot.compiled.probes.iter().map(|(gateway, probe)| (key(gateway), *probe)).collect()
     }
 
     /// The open maps, for `diff`.

@@ -2,6 +2,7 @@
 //! `compile` and `plan` to map writes; only a failing next hop takes the short way.
 
 mod core;
+mod health_views;
 mod interfaces;
 mod job;
 mod kernel_tasks;
@@ -10,4 +11,4 @@ mod sources;
 mod start;
 mod views;
 
-pub use start::{AgentError, run};
+pub use start::{AgentError, detach, run};

@@ -2,10 +2,11 @@
 
 use super::core::Agent;
 use super::sources::{Change, Touched};
-use super::views;
+use super::{health_views, views};
 use crate::api::request::{Refusal, Reply, Request};
-use crate::api::types::{ImportView, RouteView};
+use crate::api::types::{ImportView, RouteEntry, RouteView};
 use crate::desired::route::CustomRoute;
+use crate::observe::metrics::Sample;
 
 /// A change of the routes, waiting for its turn.
 pub struct Mutation {
@@ -63,13 +64,19 @@ impl Answer {
             To::Remove(reply) => drop(reply.send(Ok(self.removed))),
             To::Import(reply) => {
                 let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-                let view = ImportView { added: count(added.len()), changed: count(changed.len()), unchanged: count(unchanged) };
+                let view = ImportView {
+                    added: count(added.len()),
+                    changed: count(changed.len()),
+                    unchanged: count(unchanged),
+                };
                 drop(reply.send(Ok(view)));
             }
             To::Add(reply) => {
                 let key = added.into_iter().chain(changed).next();
                 let view = views::routes_of(agent, key.as_slice()).pop();
-                drop(reply.send(view.ok_or_else(|| Refusal::new("the route was replaced meanwhile by one of a manifest"))));
+                drop(reply.send(
+                    view.ok_or_else(|| Refusal::new("the route was replaced meanwhile by one of a manifest")),
+                ));
             }
         }
     }
@@ -93,10 +100,10 @@ impl Agent {
             }
             Request::ExportRoutes { all, reply } => {
                 let desired = self.snapshot.desired.clone();
-                let cli = self.sources.cli.clone();
+                let cli = if all { None } else { Some(self.sources.cli.clone()) };
                 answer_aside(reply, move || {
-                    let routes = if all { desired.routes.values().cloned().collect() } else { cli.into_values().collect() };
-                    Ok(routes)
+                    let routes = cli.as_ref().unwrap_or(&desired.routes).values();
+                    Ok(routes.map(RouteEntry::from).collect())
                 });
             }
             Request::RouteGet { address, from, reply } => {
@@ -112,13 +119,14 @@ impl Agent {
                 answer_aside(reply, move || reader.drops());
             }
             Request::Status { reply } => {
-                let status = views::status(self);
+                let status = health_views::status(self);
                 drop(reply.send(status));
             }
             Request::Diff { reply } => {
-                drop(reply.send(views::diff(self)));
+                drop(reply.send(health_views::diff(self)));
             }
             Request::Doctor { reply } => self.doctor(reply),
+            Request::Metrics { reply } => self.metrics(reply),
             Request::Detach { reply } => return Some(reply),
         }
         None
@@ -135,8 +143,28 @@ impl Agent {
         self.mutations.push_back(Mutation { change, answer });
     }
 
+    fn metrics(&self, reply: Reply<Sample>) {
+        let status = match health_views::status(self) {
+            Ok(status) => status,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        let reader = views::Reader::of(self);
+        let tally = self.tally.clone();
+        answer_aside(reply, move || {
+            Ok(Sample {
+                status,
+                routes: reader.routes(None, false)?,
+                next_hops: reader.next_hops()?,
+                verdicts: reader.drops()?,
+                map_writes: tally.map_writes,
+                applies: tally.applies,
+                apply_errors: tally.apply_errors,
+            })
+        });
+    }
+
     fn doctor(&self, reply: Reply<crate::api::types::DoctorView>) {
-        let inputs = views::DoctorInputs::of(self);
+        let inputs = health_views::DoctorInputs::of(self);
         tokio::spawn(async move {
             drop(reply.send(inputs.run().await));
         });
@@ -144,6 +172,9 @@ impl Agent {
 }
 
 /// Reads maps in a thread of its own: the loop must stay free to hear failures.
-fn answer_aside<T: Send + 'static>(reply: Reply<T>, read: impl FnOnce() -> Result<T, Refusal> + Send + 'static) {
+fn answer_aside<T: Send + 'static>(
+    reply: Reply<T>,
+    read: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) {
     tokio::task::spawn_blocking(move || drop(reply.send(read())));
 }

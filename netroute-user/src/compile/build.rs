@@ -86,7 +86,13 @@ impl<'a> Builder<'a> {
         let (next_hops, ports) = self.next_hops.finish();
         self.image.next_hops = next_hops;
         self.image.ports = ports;
-        Compiled { image: self.image, fib: self.fib, statuses: self.statuses, keep: self.keep, probes: self.probes }
+        Compiled {
+            image: self.image,
+            fib: self.fib,
+            statuses: self.statuses,
+            keep: self.keep,
+            probes: self.probes,
+        }
     }
 
     /// Gives each custom route its link, or its reason for having none.

@@ -2,4 +2,5 @@
 
 pub mod counters;
 pub mod doctor;
+pub mod metrics;
 pub mod nic;
