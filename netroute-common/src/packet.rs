@@ -19,12 +19,19 @@ pub trait Packet {
     fn get_mut<T: Header>(&mut self, at: usize) -> Option<&mut T>;
 
     /// Length of the frame in bytes, link layer included; for a GSO packet all segments together.
-    fn len(&self) -> u32;
+    fn frame_length(&self) -> u32;
+
+    /// Whether the link layer delivered the frame to this host (its destination is the NIC's own
+    /// address), as opposed to broadcast, multicast or promiscuous reception.
+    fn addressed_here(&self) -> bool;
+
+    /// Whether the frame carries a VLAN tag outside of its bytes (taken off by the NIC).
+    fn vlan_tagged(&self) -> bool;
 
     /// Payload bytes of one segment if this is a GSO packet that is cut up on its way out.
     fn segment(&self) -> Option<u32>;
 
-    /// Tells the stack that a 16-bit word outside any checksummed header changed from `old` to
+    /// Tells the stack that a 16-bit word which no header checksum covers changed from `old` to
     /// `new` (host order), for hardware checksums over the whole packet (`CHECKSUM_COMPLETE`).
     fn word_changed(&mut self, old: u16, new: u16);
 }

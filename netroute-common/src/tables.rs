@@ -19,8 +19,8 @@ pub trait Tables {
     /// changed, since a redirect that fails later is silent.
     fn port_ready(&self, slot: u32) -> bool;
 
-    /// One packet of `bytes` left by this route and next hop.
-    fn count_forwarded(&self, route: Route, next_hop: u32, bytes: u32);
+    /// One packet of `bytes` left, counted at this slot of `ROUTE_STATS` and for this next hop.
+    fn count_forwarded(&self, stats: u32, next_hop: u32, bytes: u32);
 
     /// One packet of `bytes` was given its verdict for `reason`.
     fn count_verdict(&self, reason: Reason, bytes: u32);

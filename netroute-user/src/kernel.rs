@@ -6,6 +6,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+mod change;
+pub use change::{Change, difference};
+
 /// One network namespace's links, addresses, neighbours and routes at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelState {

@@ -3,12 +3,10 @@
 
 use std::process::ExitCode;
 
+use netroute_user::agent;
 use netroute_user::cli::{self, Seams};
 
 fn main() -> ExitCode {
-    let seams = Seams {
-        agent: |config| anyhow::bail!("{}: the agent is not part of this build", config.node_name),
-        detach: |bpffs| anyhow::bail!("{}: detaching is not part of this build", bpffs.display()),
-    };
+    let seams = Seams { agent: |config| Ok(agent::run(config)?), detach: |bpffs| Ok(agent::detach(bpffs)?) };
     cli::run(std::env::args_os().collect(), seams)
 }

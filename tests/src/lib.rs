@@ -1,1 +1,13 @@
+//! Harness of the tests: network namespaces, the lab, traffic and captures.
+//!
+//! It builds surroundings and measures what happens in them. It must not know how netroute
+//! works inside: tests reach the product by its binary, its library or its maps.
 
+pub mod capture;
+pub mod lab;
+pub mod namespace;
+pub mod netns;
+pub mod peer;
+pub mod router;
+pub mod stream;
+pub mod traffic;

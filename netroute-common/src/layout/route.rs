@@ -28,12 +28,15 @@ pub struct Prefix6 {
 pub struct Route {
     /// Index into `GROUPS`.
     pub group: u32,
-    /// Index into `ROUTE_STATS`; [`UNCOUNTED`] for routes that are not custom.
+    /// First of the route's slots in `ROUTE_STATS`, one for each member of its group in their
+    /// order; [`UNCOUNTED`] for routes that are not custom.
     pub stats: u32,
 }
 
-/// The `ROUTE_STATS` slot shared by all routes without a counter of their own.
+/// The `ROUTE_STATS` slots shared by all routes without counters of their own.
 pub const UNCOUNTED: u32 = 0;
+/// The first slot of `ROUTE_STATS` that a route can own.
+pub const FIRST_OWN_STATS: u32 = MAX_MEMBERS as u32;
 
 /// Next hops one prefix can have, over all its metrics.
 pub const MAX_MEMBERS: usize = 16;
@@ -62,7 +65,16 @@ pub struct Member {
     pub tier: u8,
     /// Share of the tier's traffic, 1..=255.
     pub weight: u8,
-    pub zero: u16,
+    /// [`Member::inverse_of`] the weight, so that the fast path multiplies instead of dividing.
+    pub inverse: u16,
+}
+
+impl Member {
+    /// 65535 / weight; a weight of 0 counts as 1.
+    #[must_use]
+    pub fn inverse_of(weight: u8) -> u16 {
+        u16::MAX.checked_div(u16::from(weight)).unwrap_or(u16::MAX)
+    }
 }
 
 /// Value of `NEXTHOPS`. The identity is {`ifindex`, `gateway`, `family`, `kind`}; all else is

@@ -10,6 +10,7 @@ use super::types::{
     DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView, StatusView,
 };
 use crate::desired::route::CustomRoute;
+use crate::observe::metrics::Sample;
 
 /// Nothing was changed; one line that says why and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +80,9 @@ pub enum Request {
     },
     Diff {
         reply: Reply<DiffView>,
+    },
+    Metrics {
+        reply: Reply<Sample>,
     },
     /// Remove programs, maps and mirrored routes, then end.
     Detach {

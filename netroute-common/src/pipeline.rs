@@ -1,0 +1,48 @@
+//! The order of the stages, from a frame at a hook to its verdict.
+
+use crate::packet::Packet;
+use crate::stage::forward::forward;
+use crate::tables::Tables;
+use crate::verdict::{Exit, Hook, Reason, Verdict};
+use crate::wire::eth::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth};
+use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv6::Ipv6;
+
+/// Where a packet is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub hook: Hook,
+    /// Interface it came in on.
+    pub ifindex: u32,
+}
+
+/// Judges one frame, rewrites it if it is forwarded, and counts it.
+#[inline(always)]
+pub fn run<P: Packet, T: Tables>(packet: &mut P, tables: &T, arrival: Arrival) -> Verdict {
+    // Before the rewrite: the frame's length is what came in.
+    let bytes = packet.frame_length();
+    let verdict = match judge(packet, tables, arrival) {
+        Ok(exit) => Verdict::Forward(exit),
+        Err(reason) => Verdict::Pass(reason),
+    };
+    tables.count_verdict(verdict.reason(), bytes);
+    verdict
+}
+
+#[inline(always)]
+fn judge<P: Packet, T: Tables>(packet: &mut P, tables: &T, arrival: Arrival) -> Result<Exit, Reason> {
+    if packet.vlan_tagged() {
+        return Err(Reason::Vlan);
+    }
+    let eth: &Eth = packet.get(0).ok_or(Reason::Truncated)?;
+    let ethertype = eth.ethertype.get();
+    if !packet.addressed_here() {
+        return Err(Reason::NotForThisMac);
+    }
+    match ethertype {
+        ETHERTYPE_IPV4 => forward::<Ipv4, P, T>(packet, tables, arrival),
+        ETHERTYPE_IPV6 => forward::<Ipv6, P, T>(packet, tables, arrival),
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::Vlan),
+        _ => Err(Reason::NotIp),
+    }
+}

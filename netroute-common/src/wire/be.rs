@@ -1,0 +1,18 @@
+//! Big-endian integers of alignment 2: the only place where packet byte order is converted.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// 16 bits in network order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Be16(u16);
+
+impl Be16 {
+    pub const fn new(host: u16) -> Self {
+        Self(host.to_be())
+    }
+
+    pub const fn get(self) -> u16 {
+        u16::from_be(self.0)
+    }
+}

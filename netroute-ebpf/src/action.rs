@@ -1,0 +1,34 @@
+//! From a verdict to what the hook returns.
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_peer};
+use netroute_common::verdict::{Exit, Verdict};
+
+use crate::maps::PORTS;
+
+#[inline(always)]
+pub fn xdp(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass(_) => xdp_action::XDP_PASS,
+        Verdict::Forward(Exit::SameNic) => xdp_action::XDP_TX,
+        // The slot was there a moment ago; if the device has vanished since, so has its wire.
+        Verdict::Forward(Exit::Port(slot)) => {
+            PORTS.redirect(slot, xdp_action::XDP_DROP as u64).unwrap_or_else(|action| action)
+        }
+        Verdict::Forward(Exit::Interface(_) | Exit::Pod(_)) => xdp_action::XDP_ABORTED,
+    }
+}
+
+#[inline(always)]
+pub fn tc(verdict: Verdict) -> i32 {
+    match verdict {
+        // The same number as TCX_NEXT: on to the next program, after the last one to the kernel.
+        Verdict::Pass(_) => TC_ACT_UNSPEC,
+        // SAFETY: both helpers only record the target; the kernel checks it.
+        Verdict::Forward(Exit::Interface(ifindex)) => unsafe { bpf_redirect(ifindex, 0) as i32 },
+        // SAFETY: as above.
+        Verdict::Forward(Exit::Pod(ifindex)) => unsafe { bpf_redirect_peer(ifindex, 0) as i32 },
+        Verdict::Forward(Exit::SameNic | Exit::Port(_)) => TC_ACT_SHOT,
+    }
+}

@@ -1,0 +1,89 @@
+//! A socket buffer at TC ingress as a [`Packet`].
+
+use aya_ebpf::helpers::bpf_csum_update;
+use aya_ebpf::programs::TcContext;
+use netroute_common::packet::{Header, Packet};
+use netroute_common::wire::eth::ETH_LEN;
+
+use crate::frame::bounded;
+
+pub struct Skb {
+    ctx: TcContext,
+}
+
+/// Headers the fast path may read or write: Ethernet, IPv6, and the first bytes of TCP.
+const HEADERS: u32 = ETH_LEN as u32 + 40 + 20;
+/// `skb->pkt_type` of a frame to this host (`linux/if_packet.h`).
+const PACKET_HOST: u32 = 0;
+
+impl Skb {
+    /// Makes sure that the headers lie in the linear part, and pulls no more than those: a
+    /// further pull of a GSO packet can tear its fragment list.
+    #[inline(always)]
+    pub fn new(ctx: TcContext) -> Self {
+        let linear = ctx.data_end() - ctx.data();
+        if linear < HEADERS as usize && ctx.len() > linear as u32 {
+            let wanted = if ctx.len() < HEADERS { ctx.len() } else { HEADERS };
+            // A failed pull leaves too few bytes, which the checked views report as truncated.
+            let _ = ctx.pull_data(wanted);
+        }
+        Self { ctx }
+    }
+
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for the whole run of the program.
+        unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn at<T: Header>(&self, at: usize) -> Option<*mut T> {
+        bounded(self.ctx.data(), self.ctx.data_end(), at)
+    }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn get<T: Header>(&self, at: usize) -> Option<&T> {
+        // SAFETY: `at` checked that all of `T` lies inside the linear part; any bits are valid.
+        self.at(at).map(|header| unsafe { &*header })
+    }
+
+    #[inline(always)]
+    fn get_mut<T: Header>(&mut self, at: usize) -> Option<&mut T> {
+        // SAFETY: as in `get`; `&mut self` makes it the only view.
+        self.at(at).map(|header| unsafe { &mut *header })
+    }
+
+    #[inline(always)]
+    fn frame_length(&self) -> u32 {
+        self.ctx.len()
+    }
+
+    #[inline(always)]
+    fn addressed_here(&self) -> bool {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.ctx.skb.skb).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn vlan_tagged(&self) -> bool {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.ctx.skb.skb).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn segment(&self) -> Option<u32> {
+        // SAFETY: as in `ifindex`. `gso_size` is readable since Linux 5.7.
+        let size = unsafe { (*self.ctx.skb.skb).gso_size };
+        (size != 0).then_some(size)
+    }
+
+    #[inline(always)]
+    fn word_changed(&mut self, old: u16, new: u16) {
+        // One's complement difference of the word as it lies in memory.
+        let delta = u32::from(!old.to_be()) + u32::from(new.to_be());
+        // SAFETY: the helper takes any value, and changes nothing unless the checksum is complete.
+        let _ = unsafe { bpf_csum_update(self.ctx.skb.skb, delta) };
+    }
+}

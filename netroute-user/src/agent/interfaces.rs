@@ -1,0 +1,157 @@
+//! Which interfaces carry programs, and keeping it so while they come and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::{info, warn};
+
+use crate::compile::interfaces::Interfaces;
+use crate::desired::Desired;
+use crate::kernel::{KernelState, Link};
+use crate::load::{Attachments, Mode, NicDevice, PodDevice, Switched};
+use netroute_common::verdict::Hook;
+
+/// The devices that should carry programs now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub nics: BTreeMap<u32, (String, [u8; 6])>,
+    pub pods: BTreeMap<u32, String>,
+}
+
+impl Wanted {
+    #[must_use]
+    pub fn of(desired: &Desired, kernel: &KernelState) -> Self {
+        let interfaces = Interfaces::resolve(desired, kernel);
+        let link = |index: u32| kernel.links.get(&index);
+        let nic = |link: &Link| (link.index, (link.name.clone(), link.mac.unwrap_or_default()));
+        Self {
+            nics: interfaces.nics().filter_map(link).map(nic).collect(),
+            pods: interfaces.pods().filter_map(link).map(|link| (link.index, link.name.clone())).collect(),
+        }
+    }
+
+    fn nic_devices(&self) -> Vec<NicDevice> {
+        let device = |(ifindex, (name, mac)): (&u32, &(String, [u8; 6]))| NicDevice {
+            ifindex: *ifindex,
+            name: name.clone(),
+            mac: *mac,
+        };
+        self.nics.iter().map(device).collect()
+    }
+
+    fn pod_devices(&self) -> Vec<PodDevice> {
+        self.pods.iter().map(|(ifindex, name)| PodDevice { ifindex: *ifindex, name: name.clone() }).collect()
+    }
+}
+
+/// The running programs and what they were asked to be.
+pub struct Attached {
+    attachments: Attachments,
+    served: Wanted,
+    /// Interfaces that could not be served, each with its reason.
+    pub refused: BTreeMap<u32, String>,
+}
+
+impl Attached {
+    /// Starts the programs on everything wanted.
+    ///
+    /// # Errors
+    /// Only what concerns all interfaces.
+    pub fn start(loaded: crate::load::Loaded, wanted: Wanted) -> Result<Self, crate::load::LoadError> {
+        let Switched { attachments, refused: errors } =
+            loaded.switch_programs(&wanted.nic_devices(), &wanted.pod_devices())?;
+        for error in &errors {
+            warn!(error = %crate::error::chain(error), "interface not served");
+        }
+        let mut attached = Self { attachments, served: wanted, refused: BTreeMap::new() };
+        // The errors name interfaces; what is missing from the list says which indices they mean.
+        let missing = attached.incomplete();
+        for ifindex in missing {
+            let name = attached
+                .served
+                .nics
+                .get(&ifindex)
+                .map(|(name, _)| name)
+                .or(attached.served.pods.get(&ifindex));
+            let prefix = name.map(|name| format!("{name}:")).unwrap_or_default();
+            let reason = errors
+                .iter()
+                .map(|error| crate::error::chain(error))
+                .find(|reason| reason.starts_with(&prefix));
+            attached.refused.insert(ifindex, reason.unwrap_or_else(|| "not attached".to_owned()));
+        }
+        Ok(attached)
+    }
+
+    /// Indices that lack one of their programs.
+    fn incomplete(&self) -> Vec<u32> {
+        let has = |ifindex: u32, hook: Hook| {
+            self.attachments.list().any(|a| a.ifindex == ifindex && a.hook == hook)
+        };
+        let nics =
+            self.served.nics.keys().filter(|nic| !has(**nic, Hook::XdpNic) || !has(**nic, Hook::TcNic));
+        let pods = self.served.pods.keys().filter(|pod| !has(**pod, Hook::TcPod));
+        nics.chain(pods).copied().collect()
+    }
+
+    /// Attaches what is new or changed, detaches what is no longer wanted; `retry` tries refused
+    /// ones again.
+    pub fn follow(&mut self, wanted: &Wanted, retry: bool) {
+        if *wanted == self.served && (!retry || self.refused.is_empty()) {
+            return;
+        }
+        let old = std::mem::replace(&mut self.served, wanted.clone());
+        let gone: BTreeSet<u32> = old
+            .nics
+            .keys()
+            .filter(|nic| !wanted.nics.contains_key(nic))
+            .copied()
+            .chain(old.pods.keys().filter(|pod| !wanted.pods.contains_key(pod)).copied())
+            .collect();
+        for ifindex in gone {
+            self.refused.remove(&ifindex);
+            if let Err(error) = self.attachments.detach_interface(ifindex) {
+                warn!(ifindex, error = %crate::error::chain(&error), "programs not taken off");
+            }
+        }
+        for nic in wanted.nic_devices() {
+            let same = old.nics.get(&nic.ifindex) == wanted.nics.get(&nic.ifindex);
+            if !same || (retry && self.refused.contains_key(&nic.ifindex)) {
+                let result = self.attachments.attach_nic(&nic);
+                self.note(nic.ifindex, &nic.name, result);
+            }
+        }
+        for pod in wanted.pod_devices() {
+            let same = old.pods.get(&pod.ifindex) == wanted.pods.get(&pod.ifindex);
+            if !same || (retry && self.refused.contains_key(&pod.ifindex)) {
+                let result = self.attachments.attach_pod(&pod);
+                self.note(pod.ifindex, &pod.name, result);
+            }
+        }
+    }
+
+    fn note(&mut self, ifindex: u32, name: &str, result: Result<Mode, crate::load::AttachError>) {
+        match result {
+            Ok(mode) => {
+                self.refused.remove(&ifindex);
+                info!(interface = name, ?mode, "programs attached");
+            }
+            Err(error) => {
+                let reason = crate::error::chain(&error);
+                if self.refused.get(&ifindex) != Some(&reason) {
+                    warn!(error = %reason, "interface not served");
+                }
+                self.refused.insert(ifindex, reason);
+            }
+        }
+    }
+
+    pub fn attachments(&self) -> &Attachments {
+        &self.attachments
+    }
+
+    /// NICs with XDP in the driver.
+    #[must_use]
+    pub fn native(&self) -> BTreeSet<u32> {
+        self.attachments.list().filter(|a| a.mode == Mode::Native).map(|a| a.ifindex).collect()
+    }
+}

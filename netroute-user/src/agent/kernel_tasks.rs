@@ -1,0 +1,114 @@
+//! What the agent keeps right in the kernel beside the maps, each in a task of its own, since it
+//! may take long and nothing waits for it: the FIB mirror and the neighbours of next hops.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+
+use crate::apply::fib::{FibConflict, Mirror};
+use crate::apply::neighbours::Neighbours;
+use crate::compile::mirror::Fib;
+use crate::input::netlink::Event;
+use crate::kernel::NeighbourKey;
+
+/// After a netlink failure.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Keeps the kernel's FIB equal to the last wanted one.
+pub async fn mirror(
+    mut mirror: Mirror,
+    mut wanted: watch::Receiver<Arc<Fib>>,
+    mut events: mpsc::UnboundedReceiver<Event>,
+    conflicts: watch::Sender<Arc<Vec<FibConflict>>>,
+) {
+    // Nothing is removed before the first wanted table is there.
+    if wanted.changed().await.is_err() {
+        return;
+    }
+    let mut due = true;
+    loop {
+        while let Ok(event) = events.try_recv() {
+            due |= mirror.observe(&event);
+        }
+        if due {
+            let fib = wanted.borrow_and_update().clone();
+            match mirror.reconcile(&fib).await {
+                Ok(done) => {
+                    due = false;
+                    conflicts.send_if_modified(|held| {
+                        let changed = **held != done.conflicts;
+                        *held = Arc::new(done.conflicts);
+                        changed
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "kernel routes: trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            continue;
+        }
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => due = mirror.observe(&event),
+                None => return,
+            },
+            changed = wanted.changed() => match changed {
+                Ok(()) => due = true,
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+/// Keeps the neighbours of next hops resolved, and those that carry traffic confirmed.
+pub async fn neighbours(
+    mut neighbours: Neighbours,
+    mut wanted: watch::Receiver<Arc<BTreeSet<NeighbourKey>>>,
+    mut busy: mpsc::UnboundedReceiver<BTreeSet<NeighbourKey>>,
+    mut events: mpsc::UnboundedReceiver<Event>,
+) {
+    if wanted.changed().await.is_err() {
+        return;
+    }
+    let mut due = true;
+    loop {
+        while let Ok(event) = events.try_recv() {
+            due |= neighbours.observe(&event);
+        }
+        if due {
+            let keys = wanted.borrow_and_update().clone();
+            match neighbours.keep(&keys).await {
+                Ok(unkept) => {
+                    due = false;
+                    for unkept in unkept {
+                        warn!(address = %unkept.key.address, ifindex = unkept.key.ifindex, error = %unkept.source, "neighbour not kept");
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "neighbours: trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            continue;
+        }
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => due = neighbours.observe(&event),
+                None => return,
+            },
+            changed = wanted.changed() => match changed {
+                Ok(()) => due = true,
+                Err(_) => return,
+            },
+            Some(keys) = busy.recv() => {
+                if let Err(error) = neighbours.refresh(&keys).await {
+                    warn!(%error, "neighbours: not refreshed");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Where custom routes come from, and how they become one desired state. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::config::AgentConfig;
+use crate::desired::Desired;
+use crate::desired::interface::{DeviceRef, Interface};
+use crate::desired::route::{CustomRoute, Origin, RouteKey};
+
+/// Routes by origin.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Added at the command line; kept in the state directory.
+    pub cli: BTreeMap<RouteKey, CustomRoute>,
+    /// Declared in manifests; of equal keys the manifest's counts.
+    pub manifests: BTreeMap<RouteKey, CustomRoute>,
+}
+
+impl Sources {
+    /// Everything together, interfaces by their configured alias.
+    #[must_use]
+    pub fn desired(&self, config: &AgentConfig) -> Desired {
+        let mut routes = self.cli.clone();
+        routes.extend(self.manifests.iter().map(|(key, route)| (key.clone(), route.clone())));
+        Desired {
+            interfaces: config.interfaces.clone(),
+            pod_interfaces: config.pod_interfaces.clone(),
+            routes,
+        }
+    }
+}
+
+/// A change of the command line's routes, not carried out yet.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Add or update; all or none.
+    Set(Vec<CustomRoute>),
+    Remove {
+        destination: IpNet,
+        interface: String,
+        next_hop: Option<IpAddr>,
+    },
+}
+
+/// Why a change is refused; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error("{key} is declared in {origin}: change it there")]
+    Declared { key: RouteKey, origin: Origin },
+    #[error("no route {destination} on {interface}{via}; `netroute route list` shows what is there", via = via(next_hop.as_ref()))]
+    Absent { destination: IpNet, interface: String, next_hop: Option<IpAddr> },
+}
+
+fn via(next_hop: Option<&IpAddr>) -> String {
+    next_hop.map_or_else(String::new, |next_hop| format!(" via {next_hop}"))
+}
+
+/// Keys that a change touches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    pub added: Vec<RouteKey>,
+    pub changed: Vec<RouteKey>,
+    pub unchanged: usize,
+    pub removed: Vec<RouteKey>,
+}
+
+impl Sources {
+    /// Carries a change out on the command line's routes.
+    ///
+    /// # Errors
+    /// The route belongs to a manifest, or is not there; then nothing was changed.
+    pub fn apply(&mut self, change: &Change, interfaces: &[Interface]) -> Result<Touched, ChangeError> {
+        match change {
+            Change::Set(routes) => self.set(routes, interfaces),
+            Change::Remove { destination, interface, next_hop } => {
+                let interface = canonical(interface, interfaces);
+                self.remove(*destination, &interface, *next_hop)
+            }
+        }
+    }
+
+    fn set(&mut self, routes: &[CustomRoute], interfaces: &[Interface]) -> Result<Touched, ChangeError> {
+        let mut touched = Touched::default();
+        for route in routes {
+            let mut route = route.clone();
+            route.key.interface = canonical(&route.key.interface, interfaces);
+            if let Some(declared) = self.manifests.get(&route.key) {
+                return Err(ChangeError::Declared { key: route.key, origin: declared.origin.clone() });
+            }
+            let key = route.key.clone();
+            match self.cli.insert(key.clone(), route.clone()) {
+                None => touched.added.push(key),
+                Some(old) if old == route => touched.unchanged += 1,
+                Some(_) => touched.changed.push(key),
+            }
+        }
+        Ok(touched)
+    }
+
+    fn remove(
+        &mut self,
+        destination: IpNet,
+        interface: &str,
+        next_hop: Option<IpAddr>,
+    ) -> Result<Touched, ChangeError> {
+        let matches = |key: &RouteKey| {
+            key.destination == destination
+                && key.interface == interface
+                && next_hop.is_none_or(|next_hop| key.next_hop == next_hop)
+        };
+        let removed: Vec<RouteKey> = self.cli.keys().filter(|key| matches(key)).cloned().collect();
+        if removed.is_empty() {
+            let declared = self.manifests.values().find(|route| matches(&route.key));
+            return Err(match declared {
+                Some(route) => ChangeError::Declared { key: route.key.clone(), origin: route.origin.clone() },
+                None => ChangeError::Absent { destination, interface: interface.to_owned(), next_hop },
+            });
+        }
+        for key in &removed {
+            self.cli.remove(key);
+        }
+        Ok(Touched { removed, ..Touched::default() })
+    }
+}
+
+/// The key with its interface by the configured alias.
+#[must_use]
+pub fn canonical_key(key: &RouteKey, interfaces: &[Interface]) -> RouteKey {
+    RouteKey { interface: canonical(&key.interface, interfaces), ..key.clone() }
+}
+
+/// The configured alias that a name means, in its own spelling; other names stay as they are.
+#[must_use]
+pub fn canonical(name: &str, interfaces: &[Interface]) -> String {
+    let alias = interfaces.iter().find(|interface| interface.alias.eq_ignore_ascii_case(name));
+    let device = || {
+        interfaces
+            .iter()
+            .find(|interface| matches!(&interface.device, DeviceRef::Name(device) if device == name))
+    };
+    alias.or_else(device).map_or_else(|| name.to_owned(), |interface| interface.alias.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::interface::Role;
+
+    fn route(destination: &str, next_hop: &str, interface: &str, origin: Origin) -> CustomRoute {
+        CustomRoute {
+            key: RouteKey {
+                destination: destination.parse().expect("prefix"),
+                interface: interface.to_owned(),
+                next_hop: next_hop.parse().expect("address"),
+            },
+            metric: 100,
+            weight: 1,
+            forced: false,
+            probe: None,
+            origin,
+        }
+    }
+
+    fn port3() -> Vec<Interface> {
+        let device = DeviceRef::Name("eth1".to_owned());
+        vec![Interface { alias: "Port3".to_owned(), device, role: Role::External }]
+    }
+
+    #[test]
+    fn r7_removal_takes_all_next_hops_of_the_prefix_on_the_interface() {
+        let mut sources = Sources::default();
+        let routes = [
+            ("192.168.20.0/24", "192.168.20.1"),
+            ("192.168.20.0/24", "192.168.20.2"),
+            ("10.9.0.0/16", "192.168.20.1"),
+        ];
+        let routes = routes.map(|(to, via)| route(to, via, "eth1", Origin::Cli));
+        sources.apply(&Change::Set(routes.to_vec()), &port3()).expect("set");
+        let destination = "192.168.20.0/24".parse().expect("prefix");
+        let remove = |next_hop| Change::Remove { destination, interface: "PORT3".to_owned(), next_hop };
+        let one = sources.clone().apply(&remove(Some("192.168.20.2".parse().expect("address"))), &port3());
+        assert_eq!(one.expect("one").removed.len(), 1);
+        let all = sources.apply(&remove(None), &port3()).expect("all");
+        assert_eq!(all.removed.len(), 2);
+        assert_eq!(sources.cli.len(), 1);
+        let again = sources.apply(&remove(None), &port3()).expect_err("nothing left");
+        assert!(again.to_string().starts_with("no route 192.168.20.0/24 on Port3;"), "{again}");
+    }
+
+    #[test]
+    fn a_manifest_keeps_its_routes() {
+        let origin = Origin::Manifest { file: "cameras.yaml".to_owned(), name: "cameras".to_owned() };
+        let declared = route("192.168.20.0/24", "192.168.20.1", "Port3", origin);
+        let mut sources = Sources::default();
+        sources.manifests.insert(declared.key.clone(), declared.clone());
+        let again = CustomRoute { origin: Origin::Cli, ..declared };
+        let refused = sources.apply(&Change::Set(vec![again]), &port3()).expect_err("declared");
+        assert!(refused.to_string().contains("cameras.yaml"), "{refused}");
+        assert!(sources.cli.is_empty());
+    }
+}

@@ -1,0 +1,11 @@
+//! Writes what `compile` and `plan` decided into the kernel.
+
+pub mod fib;
+pub mod maps;
+pub mod neighbours;
+pub mod store;
+pub mod store_memory;
+
+pub use maps::KernelStore;
+pub use store::{Applied, ApplyError, CapacityError, MapStore, StoreError, apply, check_capacity};
+pub use store_memory::MemoryStore;

@@ -1,0 +1,266 @@
+//! Carrying out a plan, step by step, on whatever holds the maps. Knows no map API.
+
+use std::time::{Duration, Instant};
+
+use netroute_common::abi;
+
+use crate::compile::image::{Image, Limits};
+use crate::plan::{Plan, Step};
+
+/// Where the maps' content lives: the kernel, or memory in tests.
+pub trait MapStore {
+    /// One write to one map.
+    fn write(&mut self, step: &Step) -> Result<(), StoreError>;
+
+    /// All of the control maps' content.
+    fn read(&self) -> Result<Image, StoreError>;
+}
+
+/// One map access that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("map {map} is full ({capacity} entries): raise `{key}` in the agent's configuration")]
+    Full { map: &'static str, capacity: u32, key: &'static str },
+    #[error(
+        "map {map} has no slot {slot} (its capacity is {capacity}): raise `{key}` in the agent's configuration"
+    )]
+    NoSlot { map: &'static str, slot: u32, capacity: u32, key: &'static str },
+    #[error("{map} slot {slot}: no interface has the index {ifindex}")]
+    NoInterface { map: &'static str, slot: u32, ifindex: u32 },
+    #[error("cannot {operation} map {map}")]
+    Map {
+        map: &'static str,
+        operation: &'static str,
+        #[source]
+        source: aya::maps::MapError,
+    },
+    #[error("write {number} was made to fail")]
+    Injected { number: u64 },
+}
+
+/// The image does not fit into the maps; nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{needed} {what} do not fit into map {map} ({capacity} entries): raise `{key}` in the agent's configuration"
+)]
+pub struct CapacityError {
+    pub what: &'static str,
+    pub map: &'static str,
+    pub needed: u64,
+    pub capacity: u32,
+    pub key: &'static str,
+}
+
+/// A plan that stopped half-way. What was written is consistent: every entry that is referred to
+/// was written before what refers to it.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped after {done} of {total} map writes")]
+pub struct ApplyError {
+    pub done: usize,
+    pub total: usize,
+    #[source]
+    pub source: StoreError,
+}
+
+/// A plan that was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub steps: usize,
+    pub duration: Duration,
+}
+
+/// The configuration key that sets the capacity of a map.
+pub(super) const fn limit_key(map: &'static str) -> &'static str {
+    match map.as_bytes() {
+        b"ROUTES4" => "limits.routes4",
+        b"ROUTES6" => "limits.routes6",
+        b"GROUPS" => "limits.groups",
+        b"NEXTHOPS" | b"NEXTHOP_STATS" => "limits.nextHops",
+        b"ROUTE_STATS" => "limits.routeStats",
+        // Fixed: more NICs than this need another build.
+        _ => "interfaces",
+    }
+}
+
+/// Asks, before the first write, whether the image fits.
+pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityError> {
+    let Image { routes4, routes6, groups, next_hops, ports } = image;
+    let entries = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let slots = |last: Option<&u32>| last.map_or(0, |last| u64::from(*last).saturating_add(1));
+    let counters = routes4
+        .values()
+        .chain(routes6.values())
+        .map(|route| {
+            let members = groups.get(&route.group).map_or(1, |group| group.len.max(1));
+            u64::from(route.stats).saturating_add(u64::from(members))
+        })
+        .max()
+        .unwrap_or(0);
+    let needs = [
+        ("IPv4 routes", abi::MAP_ROUTES4, entries(routes4.len()), limits.routes4),
+        ("IPv6 routes", abi::MAP_ROUTES6, entries(routes6.len()), limits.routes6),
+        ("next-hop groups", abi::MAP_GROUPS, slots(groups.keys().next_back()), limits.groups),
+        ("next hops", abi::MAP_NEXTHOPS, slots(next_hops.keys().next_back()), limits.next_hops),
+        ("route counters", abi::MAP_ROUTE_STATS, counters, limits.route_stats),
+        ("ports", abi::MAP_PORTS, slots(ports.keys().next_back()), abi::MAX_PORTS),
+    ];
+    let exceeded = needs.into_iter().find(|(_, _, needed, capacity)| *needed > u64::from(*capacity));
+    exceeded.map_or(Ok(()), |(what, map, needed, capacity)| {
+        Err(CapacityError { what, map, needed, capacity, key: limit_key(map) })
+    })
+}
+
+/// Carries out the plan in its order. Where a route table has no room for old and new routes side
+/// by side, the plan's removals from that table are done first.
+pub fn apply(plan: &Plan, store: &mut dyn MapStore) -> Result<Applied, ApplyError> {
+    let started = Instant::now();
+    let total = plan.steps.len();
+    let mut done = 0;
+    let mut freed = Freed::default();
+    for (at, step) in plan.steps.iter().enumerate() {
+        if freed.has(step) {
+            continue;
+        }
+        match store.write(step) {
+            Ok(()) => done += 1,
+            Err(full @ StoreError::Full { .. }) => {
+                let failed = |done, source| ApplyError { done, total, source };
+                let removals = freed.take(step, &plan.steps[at..]);
+                if removals.is_empty() {
+                    return Err(failed(done, full));
+                }
+                for removal in removals {
+                    store.write(removal).map_err(|source| failed(done, source))?;
+                    done += 1;
+                }
+                store.write(step).map_err(|source| failed(done, source))?;
+                done += 1;
+            }
+            Err(source) => return Err(ApplyError { done, total, source }),
+        }
+    }
+    Ok(Applied { steps: done, duration: started.elapsed() })
+}
+
+/// The tables whose removals were done ahead of their turn.
+#[derive(Default)]
+struct Freed {
+    routes4: bool,
+    routes6: bool,
+}
+
+impl Freed {
+    /// Whether this removal was done already.
+    fn has(&self, step: &Step) -> bool {
+        match step {
+            Step::RemoveRoute4 { .. } => self.routes4,
+            Step::RemoveRoute6 { .. } => self.routes6,
+            _ => false,
+        }
+    }
+
+    /// The removals that make room for `step`, once.
+    fn take<'a>(&mut self, step: &Step, rest: &'a [Step]) -> Vec<&'a Step> {
+        let (freed, removes): (_, fn(&Step) -> bool) = match step {
+            Step::SetRoute4 { .. } => (&mut self.routes4, |step| matches!(step, Step::RemoveRoute4 { .. })),
+            Step::SetRoute6 { .. } => (&mut self.routes6, |step| matches!(step, Step::RemoveRoute6 { .. })),
+            _ => return Vec::new(),
+        };
+        if std::mem::replace(freed, true) {
+            return Vec::new();
+        }
+        rest.iter().filter(|step| removes(step)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netroute_common::layout::route::{Group, Member, NextHop, Route};
+    use zerocopy::FromZeros;
+
+    use super::*;
+    use crate::apply::MemoryStore;
+    use crate::plan::diff;
+
+    const LIMITS: Limits = Limits { routes4: 4, routes6: 4, groups: 16, next_hops: 16, route_stats: 64 };
+
+    /// `count` routes over one group of one next hop.
+    fn image(count: u8, id: u32) -> Image {
+        let next_hop = NextHop { ifindex: id, ..NextHop::new_zeroed() };
+        let mut group = Group { len: 1, members: [Member::default(); 16] };
+        group.members[0].next_hop = id;
+        let route = |number| {
+            let prefix = ipnet::Ipv4Net::new_assert([id as u8, number, 0, 0].into(), 16);
+            (prefix, Route { group: id, stats: 0 })
+        };
+        Image {
+            routes4: (0..count).map(route).collect(),
+            groups: [(id, group)].into(),
+            next_hops: [(id, next_hop)].into(),
+            ports: [(id, id)].into(),
+            ..Image::default()
+        }
+    }
+
+    /// No entry refers to one that is not there.
+    fn is_consistent(image: &Image) -> bool {
+        image.routes4.values().all(|route| image.groups.contains_key(&route.group))
+            && image.groups.values().all(|group| image.next_hops.contains_key(&group.members[0].next_hop))
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_key_to_raise() {
+        assert_eq!(check_capacity(&image(4, 8), &LIMITS), Ok(()));
+        let error = check_capacity(&image(5, 8), &LIMITS).unwrap_err();
+        assert_eq!((error.map, error.needed, error.capacity, error.key), ("ROUTES4", 5, 4, "limits.routes4"));
+        assert_eq!(check_capacity(&image(1, 16), &LIMITS).unwrap_err().key, "limits.groups");
+        let mut counted = image(1, 8);
+        counted.routes4.values_mut().for_each(|route| route.stats = 63);
+        assert_eq!(check_capacity(&counted, &LIMITS), Ok(()));
+        counted.groups.values_mut().for_each(|group| group.len = 2);
+        assert_eq!(check_capacity(&counted, &LIMITS).unwrap_err().key, "limits.routeStats");
+    }
+
+    #[test]
+    fn cut_short_anywhere_it_is_consistent_and_can_be_finished() {
+        let (old, new) = (image(3, 8), image(4, 9));
+        let total = diff(&old, &new).steps.len() as u64;
+        for stop in 0..total {
+            let mut store = MemoryStore::new(Limits { routes4: 16, ..LIMITS });
+            apply(&diff(&Image::default(), &old), &mut store).unwrap();
+            let before = store.writes();
+            let mut store = store.failing_at(before + stop);
+            let error = apply(&diff(&old, &new), &mut store).unwrap_err();
+            assert_eq!(error.done as u64, stop);
+            assert!(is_consistent(store.image()), "after {stop} of {total} steps");
+            store.heal();
+            apply(&diff(&store.read().unwrap(), &new), &mut store).unwrap();
+            assert_eq!(store.image(), &new);
+        }
+    }
+
+    #[test]
+    fn room_is_made_only_where_it_lacks() {
+        let (old, new) = (image(4, 8), image(4, 9));
+        let mut store = MemoryStore::new(LIMITS);
+        apply(&diff(&Image::default(), &old), &mut store).unwrap();
+        let applied = apply(&diff(&old, &new), &mut store).unwrap();
+        assert_eq!(store.image(), &new);
+        assert_eq!(applied.steps, diff(&old, &new).steps.len(), "each step once");
+        let error = apply(&diff(&new, &image(5, 9)), &mut store).unwrap_err();
+        assert!(matches!(error.source, StoreError::Full { map: "ROUTES4", .. }));
+        assert_eq!(store.image(), &new, "nothing changed");
+    }
+
+    #[test]
+    fn a_failover_is_one_write() {
+        let mut store = MemoryStore::new(LIMITS);
+        let up = image(4, 8);
+        apply(&diff(&Image::default(), &up), &mut store).unwrap();
+        let mut down = up.clone();
+        down.next_hops.values_mut().for_each(|next_hop| next_hop.alive ^= 1);
+        let before = store.writes();
+        apply(&diff(&up, &down), &mut store).unwrap();
+        assert_eq!((store.writes() - before, store.writes_to("NEXTHOPS")), (1, 2));
+    }
+}

@@ -1,0 +1,108 @@
+//! A [`MapStore`] in memory: counts writes and fails where it is told to.
+
+use std::collections::BTreeMap;
+
+use netroute_common::abi;
+
+use super::store::{MapStore, StoreError, limit_key};
+use crate::compile::image::{Image, Limits};
+use crate::plan::Step;
+
+/// Behaves as the kernel's maps do, capacities included.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    image: Image,
+    limits: Limits,
+    writes: BTreeMap<&'static str, u64>,
+    fail_at: Option<u64>,
+}
+
+impl MemoryStore {
+    /// Empty maps of these capacities.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Makes the write of this number (counted from 0 over the store's life) fail, and every
+    /// later one.
+    #[must_use]
+    pub fn failing_at(self, write: u64) -> Self {
+        Self { fail_at: Some(write), ..self }
+    }
+
+    /// Lets writes succeed again.
+    pub fn heal(&mut self) {
+        self.fail_at = None;
+    }
+
+    /// Writes that succeeded.
+    pub fn writes(&self) -> u64 {
+        self.writes.values().sum()
+    }
+
+    /// Writes that succeeded, to one map.
+    pub fn writes_to(&self, map: &str) -> u64 {
+        self.writes.get(map).copied().unwrap_or(0)
+    }
+
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    fn room<K: Ord, V>(
+        table: &BTreeMap<K, V>,
+        key: &K,
+        map: &'static str,
+        capacity: u32,
+    ) -> Result<(), StoreError> {
+        let full = !table.contains_key(key) && table.len() >= usize::try_from(capacity).unwrap_or(usize::MAX);
+        if full { Err(StoreError::Full { map, capacity, key: limit_key(map) }) } else { Ok(()) }
+    }
+
+    fn slot(slot: u32, map: &'static str, capacity: u32) -> Result<(), StoreError> {
+        if slot < capacity {
+            Ok(())
+        } else {
+            Err(StoreError::NoSlot { map, slot, capacity, key: limit_key(map) })
+        }
+    }
+}
+
+/// The map that a step writes.
+pub(super) fn map_of(step: &Step) -> &'static str {
+    match step {
+        Step::SetPort { .. } | Step::ClearPort { .. } => abi::MAP_PORTS,
+        Step::SetNextHop { .. } | Step::ClearNextHop { .. } => abi::MAP_NEXTHOPS,
+        Step::SetGroup { .. } | Step::ClearGroup { .. } => abi::MAP_GROUPS,
+        Step::ResetRouteStats { .. } => abi::MAP_ROUTE_STATS,
+        Step::SetRoute4 { .. } | Step::RemoveRoute4 { .. } => abi::MAP_ROUTES4,
+        Step::SetRoute6 { .. } | Step::RemoveRoute6 { .. } => abi::MAP_ROUTES6,
+    }
+}
+
+impl MapStore for MemoryStore {
+    fn write(&mut self, step: &Step) -> Result<(), StoreError> {
+        let number = self.writes();
+        if self.fail_at.is_some_and(|at| number >= at) {
+            return Err(StoreError::Injected { number });
+        }
+        let map = map_of(step);
+        let Self { image, limits, .. } = self;
+        match *step {
+            Step::SetPort { slot, .. } => Self::slot(slot, map, abi::MAX_PORTS)?,
+            Step::SetNextHop { id, .. } => Self::slot(id, map, limits.next_hops)?,
+            Step::SetGroup { id, .. } => Self::slot(id, map, limits.groups)?,
+            Step::ResetRouteStats { slot } => Self::slot(slot, map, limits.route_stats)?,
+            Step::SetRoute4 { prefix, .. } => Self::room(&image.routes4, &prefix, map, limits.routes4)?,
+            Step::SetRoute6 { prefix, .. } => Self::room(&image.routes6, &prefix, map, limits.routes6)?,
+            _ => {}
+        }
+        step.apply_to(image);
+        *self.writes.entry(map).or_default() += 1;
+        Ok(())
+    }
+
+    fn read(&self) -> Result<Image, StoreError> {
+        Ok(self.image.clone())
+    }
+}

@@ -1,0 +1,401 @@
+//! Puts the table together: candidates per prefix, tiers, groups, and what it means for each route.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use netroute_common::layout::route::{
+    FIRST_FREE_ID, FIRST_OWN_STATS, Group, KIND_KERNEL, KIND_LOCAL, KIND_NOT_FORWARDED, KIND_UNRESOLVED,
+    MAX_MEMBERS, Member, Route, UNCOUNTED, fixed_id,
+};
+
+use super::budget::Budget;
+use super::health::Health;
+use super::ids::{Blocks, GroupIdentity, Ids};
+use super::image::Image;
+use super::interfaces::{Interfaces, Unresolved};
+use super::mirror::{Fib, FibKey, FibNextHop};
+use super::next_hops::NextHops;
+use super::special::{NOT_FORWARDED4, NOT_FORWARDED6};
+use super::status::{State, Status, Statuses};
+use super::table::{self, Entry, Table};
+use super::{Compiled, Gateway, Inputs};
+use crate::compile::admission;
+use crate::desired::route::{CustomRoute, Probe, RouteKey};
+use crate::kernel::{KernelNextHop, KernelRoute, KernelRouteKind, Link};
+
+/// One way a prefix could go.
+struct Candidate<'a> {
+    /// Order among the candidates; kernel routes of the local table come before every metric.
+    rank: (u8, u32),
+    next_hop: u32,
+    weight: u8,
+    /// `None` for what always has an answer: the fixed kinds.
+    health: Option<Health>,
+    custom: Option<&'a RouteKey>,
+}
+
+pub(super) struct Builder<'a> {
+    inputs: &'a Inputs<'a>,
+    interfaces: Interfaces,
+    next_hops: NextHops<'a>,
+    group_ids: Ids<GroupIdentity>,
+    stats: Blocks,
+    image: Image,
+    fib: Fib,
+    statuses: Statuses,
+    keep: BTreeSet<Gateway>,
+    probes: BTreeMap<Gateway, Probe>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(inputs: &'a Inputs<'a>) -> Self {
+        let interfaces = Interfaces::resolve(inputs.desired, inputs.kernel);
+        let installed = inputs.installed;
+        let groups = installed.groups.iter().filter(|(id, _)| **id >= FIRST_FREE_ID);
+        let blocks = installed.routes4.values().chain(installed.routes6.values()).filter_map(|route| {
+            let length = installed.groups.get(&route.group)?.len;
+            (route.stats != UNCOUNTED).then_some((route.stats, length))
+        });
+        Self {
+            next_hops: NextHops::new(inputs, &interfaces),
+            interfaces,
+            group_ids: Ids::new(FIRST_FREE_ID..inputs.limits.groups, groups.map(|(id, group)| (*group, *id))),
+            stats: Blocks::new(inputs.limits.route_stats, FIRST_OWN_STATS, blocks),
+            image: Image::default(),
+            fib: Fib::new(),
+            statuses: Statuses::new(),
+            keep: BTreeSet::new(),
+            probes: BTreeMap::new(),
+            inputs,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Compiled {
+        let mut table = table::from_kernel(self.inputs.kernel);
+        self.place_custom(&mut table);
+        self.fixed_entries();
+        let mut budget = Budget::new(self.inputs.limits, &table);
+        for (prefix, entry) in &table {
+            if entry.kernel.is_some() || budget.take(prefix) {
+                self.entry(*prefix, entry);
+            } else {
+                self.refuse(entry, &Budget::reason(prefix, self.inputs.limits));
+            }
+        }
+        self.hosts(&table, &mut budget);
+        let (next_hops, ports) = self.next_hops.finish();
+        self.image.next_hops = next_hops;
+        self.image.ports = ports;
+        Compiled {
+            image: self.image,
+            fib: self.fib,
+            statuses: self.statuses,
+            keep: self.keep,
+            probes: self.probes,
+        }
+    }
+
+    /// Gives each custom route its link, or its reason for having none.
+    fn place_custom(&mut self, table: &mut Table<'a>) {
+        let Inputs { desired, kernel, .. } = *self.inputs;
+        let mut seen = BTreeMap::new();
+        for (key, route) in &desired.routes {
+            let link = match self.interfaces.find(&key.interface, kernel) {
+                Ok(link) => link,
+                Err(Unresolved::NoDevice) => {
+                    self.status(
+                        key,
+                        State::Pending,
+                        format!("interface {} does not exist yet", key.interface),
+                    );
+                    continue;
+                }
+                Err(Unresolved::UnknownName) => {
+                    let reason = format!(
+                        "no interface is called {}; see interfaces in the agent's configuration",
+                        key.interface
+                    );
+                    self.status(key, State::Invalid, reason);
+                    continue;
+                }
+            };
+            if let Err(refusal) = admission::admission(link, &kernel.links, &kernel.addresses, route.forced) {
+                self.status(key, State::Invalid, refusal.to_string());
+                continue;
+            }
+            let twin = seen.insert((key.destination, link.index, key.next_hop), key);
+            if let Some(twin) = twin {
+                self.status(key, State::Invalid, format!("same as {twin}"));
+                continue;
+            }
+            table.entry(key.destination).or_default().custom.push((route, link));
+        }
+    }
+
+    fn fixed_entries(&mut self) {
+        for kind in KIND_LOCAL..=KIND_KERNEL {
+            let group = group_of(&[Member {
+                next_hop: fixed_id(kind),
+                tier: 0,
+                weight: 1,
+                inverse: Member::inverse_of(1),
+            }]);
+            self.image.groups.insert(fixed_id(kind), group);
+        }
+        let route = Route { group: fixed_id(KIND_NOT_FORWARDED), stats: UNCOUNTED };
+        self.image.routes4.extend(NOT_FORWARDED4.map(|prefix| (prefix, route)));
+        self.image.routes6.extend(NOT_FORWARDED6.map(|prefix| (prefix, route)));
+    }
+
+    /// One prefix: its candidates in order, as a group, as FIB entries, as statuses.
+    fn entry(&mut self, prefix: IpNet, entry: &Entry<'a>) {
+        let mut candidates: Vec<Candidate<'a>> = Vec::new();
+        for (route, link) in &entry.custom {
+            candidates.extend(self.custom_candidate(route, link));
+        }
+        if let Some(route) = entry.kernel {
+            candidates.extend(self.kernel_candidates(prefix, route));
+        }
+        // Stable: a custom route stays before a kernel route of its metric.
+        candidates.sort_by_key(|candidate| candidate.rank);
+        for excess in candidates.iter().skip(MAX_MEMBERS).filter_map(|candidate| candidate.custom) {
+            self.status(excess, State::Invalid, format!("{prefix} has more than {MAX_MEMBERS} next hops"));
+        }
+        candidates.truncate(MAX_MEMBERS);
+        if candidates.is_empty() {
+            return;
+        }
+        let members = members(&candidates);
+        let Some(group) = self.group(&members) else {
+            let reason =
+                format!("the group table is full: raise limits.groups (now {})", self.inputs.limits.groups);
+            self.refuse(entry, &reason);
+            return;
+        };
+        let counted = candidates.iter().any(|candidate| candidate.custom.is_some());
+        let stats = if counted { self.stats_of(prefix, members.len()) } else { UNCOUNTED };
+        self.insert(prefix, Route { group, stats });
+        self.judge(&candidates, &members, stats);
+    }
+
+    fn custom_candidate(&mut self, route: &'a CustomRoute, link: &Link) -> Option<Candidate<'a>> {
+        let key = &route.key;
+        let gateway = Gateway { ifindex: link.index, address: key.next_hop };
+        self.keep.insert(gateway);
+        if let Some(probe) = route.probe {
+            self.probes.entry(gateway).or_insert(probe);
+        }
+        let Some(resolved) = self.next_hops.neighbour(link, key.next_hop) else {
+            let reason = match link.mac {
+                None => format!("{} is not an Ethernet interface", link.name),
+                Some(_) => format!(
+                    "the next-hop table is full: raise limits.nextHops (now {})",
+                    self.inputs.limits.next_hops
+                ),
+            };
+            self.status(key, State::Invalid, reason);
+            return None;
+        };
+        if !matches!(resolved.health, Health::Down(_)) {
+            let fib_key = FibKey { destination: key.destination, metric: route.metric };
+            let next_hop = FibNextHop { ifindex: link.index, gateway: key.next_hop, weight: route.weight };
+            let next_hops = self.fib.entry(fib_key).or_default();
+            next_hops.insert(next_hops.partition_point(|other| *other < next_hop), next_hop);
+        }
+        Some(Candidate {
+            rank: (1, route.metric),
+            next_hop: resolved.id,
+            weight: route.weight,
+            health: Some(resolved.health),
+            custom: Some(key),
+        })
+    }
+
+    fn kernel_candidates(&mut self, prefix: IpNet, route: &KernelRoute) -> Vec<Candidate<'a>> {
+        let fixed = |kind: u8| Candidate {
+            rank: (1, route.metric),
+            next_hop: fixed_id(kind),
+            weight: 1,
+            health: None,
+            custom: None,
+        };
+        match route.kind {
+            KernelRouteKind::Local => vec![Candidate { rank: (0, 0), ..fixed(KIND_LOCAL) }],
+            KernelRouteKind::Broadcast | KernelRouteKind::Anycast | KernelRouteKind::Multicast => {
+                vec![Candidate { rank: (0, 0), ..fixed(KIND_NOT_FORWARDED) }]
+            }
+            KernelRouteKind::Unicast => {
+                let mut candidates = Vec::new();
+                for next_hop in &route.next_hops {
+                    let mut candidate = fixed(KIND_KERNEL);
+                    match self.kernel_next_hop(prefix, next_hop) {
+                        Way::NextHop(id, health) => {
+                            candidate.next_hop = id;
+                            candidate.health = Some(health);
+                            candidate.weight = u8::try_from(next_hop.weight).unwrap_or(u8::MAX).max(1);
+                        }
+                        Way::Fixed(kind) => candidate.next_hop = fixed_id(kind),
+                    }
+                    candidates.push(candidate);
+                }
+                candidates
+            }
+            _ => vec![fixed(KIND_KERNEL)],
+        }
+    }
+
+    /// How the fast path follows a next hop of a kernel route, if it does.
+    fn kernel_next_hop(&mut self, prefix: IpNet, next_hop: &KernelNextHop) -> Way {
+        let Some(link) = self.inputs.kernel.links.get(&next_hop.ifindex) else {
+            return Way::Fixed(KIND_KERNEL);
+        };
+        let is_host = prefix.prefix_len() == prefix.max_prefix_len();
+        let resolved = match next_hop.gateway {
+            Some(gateway) if self.interfaces.is_nic(link.index) => {
+                self.keep.insert(Gateway { ifindex: link.index, address: gateway });
+                self.next_hops.neighbour(link, gateway)
+            }
+            None if is_host && self.interfaces.is_pod(link.index) => {
+                self.keep.insert(Gateway { ifindex: link.index, address: prefix.addr() });
+                self.next_hops.pod(link, prefix.addr())
+            }
+            None if is_host && self.interfaces.is_nic(link.index) => {
+                self.next_hops.neighbour(link, prefix.addr())
+            }
+            None if self.interfaces.is_nic(link.index) => return Way::Fixed(KIND_UNRESOLVED),
+            _ => return Way::Fixed(KIND_KERNEL),
+        };
+        resolved.map_or(Way::Fixed(KIND_KERNEL), |resolved| Way::NextHop(resolved.id, resolved.health))
+    }
+
+    /// Neighbours on connected networks: one host route each, so that the answer is complete.
+    fn hosts(&mut self, table: &Table<'a>, budget: &mut Budget) {
+        let kernel = self.inputs.kernel;
+        for (key, neighbour) in &kernel.neighbours {
+            let host = IpNet::from(key.address);
+            let Some(link) = kernel.links.get(&key.ifindex) else { continue };
+            let connected = |entry: &Entry<'_>| {
+                entry.custom.is_empty()
+                    && entry.kernel.is_some_and(|route| table::connected_to(route, link.index))
+            };
+            let wanted = neighbour.mac.is_some()
+                && self.interfaces.is_nic(link.index)
+                && !super::special::contains(&host)
+                && !table.contains_key(&host)
+                && table::covering(table, host).is_some_and(connected);
+            if !wanted || !budget.take(&host) {
+                continue;
+            }
+            let Some(resolved) = self.next_hops.neighbour(link, key.address) else { continue };
+            let member = Member { next_hop: resolved.id, tier: 0, weight: 1, inverse: Member::inverse_of(1) };
+            if let Some(group) = self.group(&[member]) {
+                self.insert(host, Route { group, stats: UNCOUNTED });
+            }
+        }
+    }
+
+    /// The group of these members; a group of one fixed member is the fixed group itself.
+    fn group(&mut self, members: &[Member]) -> Option<u32> {
+        if let [only] = members
+            && only.next_hop < FIRST_FREE_ID
+        {
+            return Some(only.next_hop);
+        }
+        let group = group_of(members);
+        let id = self.group_ids.get(&group)?;
+        self.image.groups.insert(id, group);
+        Some(id)
+    }
+
+    /// The counters the prefix has already, if they still fit, or new ones.
+    fn stats_of(&mut self, prefix: IpNet, length: usize) -> u32 {
+        let Image { routes4, routes6, groups, .. } = self.inputs.installed;
+        let installed = match prefix {
+            IpNet::V4(prefix) => routes4.get(&prefix),
+            IpNet::V6(prefix) => routes6.get(&prefix),
+        };
+        let fits =
+            |route: &&Route| groups.get(&route.group).is_some_and(|group| group.len as usize == length);
+        let kept = installed.filter(|route| route.stats != UNCOUNTED).filter(fits);
+        let taken = kept.map(|route| route.stats).or_else(|| self.stats.take(length as u32));
+        taken.unwrap_or(UNCOUNTED)
+    }
+
+    /// Says of each custom route of one prefix what became of it.
+    fn judge(&mut self, candidates: &[Candidate<'a>], members: &[Member], stats: u32) {
+        let alive = |candidate: &Candidate<'_>| matches!(candidate.health, None | Some(Health::Alive { .. }));
+        let used = candidates.iter().find(|candidate| alive(candidate));
+        for (place, candidate) in candidates.iter().enumerate().take(members.len()) {
+            let Some(key) = candidate.custom else { continue };
+            let (state, reason) = match &candidate.health {
+                Some(Health::Down(reason)) => (State::Down, reason.clone()),
+                Some(Health::Held { .. }) => {
+                    (State::Standby, "back after a failure, hold time not over".to_owned())
+                }
+                Some(Health::Resolving) => {
+                    (State::Pending, format!("resolving {} on {}", key.next_hop, key.interface))
+                }
+                _ => match used {
+                    Some(used) if used.rank != candidate.rank => (State::Standby, standby_reason(used)),
+                    _ => (State::Active, String::new()),
+                },
+            };
+            let slot = (stats != UNCOUNTED).then_some(stats + place as u32);
+            self.statuses.insert(key.clone(), Status { state, reason, stats: slot });
+        }
+    }
+
+    fn insert(&mut self, prefix: IpNet, route: Route) {
+        match prefix {
+            IpNet::V4(prefix) => self.image.routes4.insert(prefix, route),
+            IpNet::V6(prefix) => self.image.routes6.insert(prefix, route),
+        };
+    }
+
+    fn refuse(&mut self, entry: &Entry<'a>, reason: &str) {
+        for (route, _) in &entry.custom {
+            self.status(&route.key, State::Invalid, reason.to_owned());
+        }
+    }
+
+    fn status(&mut self, key: &RouteKey, state: State, reason: String) {
+        self.statuses.insert(key.clone(), Status { state, reason, stats: None });
+    }
+}
+
+/// What a kernel next hop is to the fast path.
+enum Way {
+    NextHop(u32, Health),
+    Fixed(u8),
+}
+
+fn standby_reason(used: &Candidate<'_>) -> String {
+    let (_, metric) = used.rank;
+    match (used.custom, used.rank) {
+        (Some(_), _) => format!("metric {metric} is in use"),
+        (None, (0, _)) => "the destination is an address of this node".to_owned(),
+        (None, _) => format!("the kernel's own route of metric {metric} is in use"),
+    }
+}
+
+/// Members in candidate order; each new rank is a new tier.
+fn members(candidates: &[Candidate<'_>]) -> Vec<Member> {
+    let mut tier = 0;
+    let mut last = None;
+    let mut members = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        if last.is_some_and(|last| last != candidate.rank) {
+            tier += 1;
+        }
+        last = Some(candidate.rank);
+        let Candidate { next_hop, weight, .. } = *candidate;
+        members.push(Member { next_hop, tier, weight, inverse: Member::inverse_of(weight) });
+    }
+    members
+}
+
+fn group_of(members: &[Member]) -> Group {
+    let mut group = Group { len: members.len() as u32, members: [Member::default(); MAX_MEMBERS] };
+    group.members[..members.len()].copy_from_slice(members);
+    group
+}

@@ -1,0 +1,61 @@
+//! Per prefix, what custom routes and the kernel's own routes say about it.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::special;
+use crate::desired::route::CustomRoute;
+use crate::kernel::{KernelRoute, KernelRouteKind, KernelState, Link};
+
+/// One prefix with all that competes for it.
+#[derive(Clone, Debug, Default)]
+pub struct Entry<'a> {
+    /// Custom routes whose interface exists, with its link, in the order of their keys.
+    pub custom: Vec<(&'a CustomRoute, &'a Link)>,
+    /// The kernel's best route of that prefix: lowest metric, local table first.
+    pub kernel: Option<&'a KernelRoute>,
+}
+
+pub type Table<'a> = BTreeMap<IpNet, Entry<'a>>;
+
+/// `RT_TABLE_LOCAL`, which the kernel asks before `RT_TABLE_MAIN`.
+const TABLE_LOCAL: u32 = 255;
+
+/// Collects the kernel's routes.
+#[must_use]
+pub fn from_kernel(kernel: &KernelState) -> Table<'_> {
+    let mut table = Table::new();
+    for route in kernel.routes.iter().filter(|route| !special::contains(&route.destination)) {
+        let best = &mut table.entry(route.destination).or_default().kernel;
+        if best.is_none_or(|best| rank(route) < rank(best)) {
+            *best = Some(route);
+        }
+    }
+    table
+}
+
+fn rank(route: &KernelRoute) -> (bool, u32) {
+    (route.table != TABLE_LOCAL, route.metric)
+}
+
+/// Whether the route is a connected prefix on `ifindex`: unicast, one next hop, no gateway.
+#[must_use]
+pub fn connected_to(route: &KernelRoute, ifindex: u32) -> bool {
+    route.kind == KernelRouteKind::Unicast
+        && matches!(route.next_hops.as_slice(), [only] if only.gateway.is_none() && only.ifindex == ifindex)
+}
+
+/// The entry with the longest prefix that holds the whole of `host` (a /32 or /128), without
+/// `host` itself.
+#[must_use]
+pub fn covering<'t, 'a>(table: &'t Table<'a>, host: IpNet) -> Option<&'t Entry<'a>> {
+    let mut prefix = host;
+    while let Some(shorter) = prefix.supernet() {
+        if let Some(entry) = table.get(&shorter) {
+            return Some(entry);
+        }
+        prefix = shorter;
+    }
+    None
+}

@@ -1,0 +1,118 @@
+//! What the maps should be, and whether pinned ones are that.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use aya::maps::{MapError, MapInfo, MapType};
+use aya_obj::{EbpfSectionKind, Object};
+use netroute_common::abi;
+
+use super::error::LoadError;
+use crate::compile::image::Limits;
+
+/// Every map that is pinned, by name.
+pub(super) const NAMES: [&str; 8] = [
+    abi::MAP_ROUTES4,
+    abi::MAP_ROUTES6,
+    abi::MAP_GROUPS,
+    abi::MAP_NEXTHOPS,
+    abi::MAP_PORTS,
+    abi::MAP_VERDICTS,
+    abi::MAP_ROUTE_STATS,
+    abi::MAP_NEXTHOP_STATS,
+];
+
+/// Set by the kernel itself on device maps (Linux 4.18), whatever the loader asked for.
+const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+
+/// The shape of one map, as far as a program that uses it depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Definition {
+    kind: u32,
+    key_size: u32,
+    /// 0 for device maps: the loader chooses it by kernel.
+    value_size: u32,
+    flags: u32,
+    max_entries: u32,
+}
+
+/// The capacities that the configuration sets.
+pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 6] {
+    let Limits { routes4, routes6, groups, next_hops, route_stats } = *limits;
+    [
+        (abi::MAP_ROUTES4, routes4),
+        (abi::MAP_ROUTES6, routes6),
+        (abi::MAP_GROUPS, groups),
+        (abi::MAP_NEXTHOPS, next_hops),
+        (abi::MAP_NEXTHOP_STATS, next_hops),
+        (abi::MAP_ROUTE_STATS, route_stats),
+    ]
+}
+
+/// The maps of `object` with the configured capacities.
+pub(super) fn wanted(
+    object: &[u8],
+    limits: &Limits,
+) -> Result<BTreeMap<&'static str, Definition>, LoadError> {
+    let object = Object::parse(object).map_err(|source| LoadError::Object { source })?;
+    let capacities = BTreeMap::from(capacities(limits));
+    NAMES
+        .into_iter()
+        .map(|name| {
+            let map = object
+                .maps
+                .get(name)
+                .filter(|map| map.section_kind() == EbpfSectionKind::BtfMaps)
+                .ok_or(LoadError::Missing { what: "BTF map", name })?;
+            let definition = Definition {
+                kind: map.map_type(),
+                key_size: map.key_size(),
+                value_size: map.value_size(),
+                flags: map.map_flags(),
+                max_entries: capacities.get(name).copied().unwrap_or(map.max_entries()),
+            };
+            Ok((name, definition.normal()))
+        })
+        .collect()
+}
+
+/// Whether the folder holds all of the maps, each as wanted.
+pub(super) fn is_pinned(
+    folder: &Path,
+    wanted: &BTreeMap<&'static str, Definition>,
+) -> Result<bool, LoadError> {
+    for (name, definition) in wanted {
+        let path = folder.join(name);
+        if !path.exists() {
+            return Ok(false);
+        }
+        let found = pinned(&path).map_err(|source| LoadError::PinnedMap { path, source })?;
+        if found != *definition {
+            tracing::info!(map = name, ?found, wanted = ?definition, "pinned map is of another shape");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn pinned(path: &Path) -> Result<Definition, MapError> {
+    let info = MapInfo::from_pin(path)?;
+    let definition = Definition {
+        kind: info.map_type()? as u32,
+        key_size: info.key_size(),
+        value_size: info.value_size(),
+        flags: info.map_flags(),
+        max_entries: info.max_entries(),
+    };
+    Ok(definition.normal())
+}
+
+impl Definition {
+    fn normal(self) -> Self {
+        if self.kind == MapType::DevMap as u32 {
+            Self { value_size: 0, flags: self.flags & !BPF_F_RDONLY_PROG, ..self }
+        } else {
+            self
+        }
+    }
+}

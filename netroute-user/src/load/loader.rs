@@ -1,0 +1,105 @@
+//! The way from nothing, or from what an earlier agent left, to running programs over full maps.
+//!
+//! Three steps that cannot be taken out of order: [`Loader::open`] gives maps (adopted or fresh),
+//! the caller makes their content right, [`Loaded::switch_programs`] lets the programs run over
+//! them. A packet therefore never meets a half-filled table, whatever was there before.
+
+use std::path::{Path, PathBuf};
+
+use aya::Ebpf;
+
+use super::attachments::{Attachments, NicDevice, PodDevice};
+use super::error::{AttachError, LoadError};
+use super::lock::Lock;
+use super::pins::Pins;
+use super::program::Source;
+use super::{definition, preflight};
+use crate::apply::{KernelStore, StoreError};
+use crate::compile::image::Limits;
+use crate::observe::counters::Counters;
+
+/// What to load, and where to.
+pub struct Loader {
+    pins: Pins,
+    source: Source,
+}
+
+impl Loader {
+    /// `object` is the compiled BPF object, `bpffs` the agent's folder on the BPF file system.
+    pub fn new(object: &'static [u8], bpffs: &Path, limits: Limits) -> Self {
+        Self { pins: Pins::new(bpffs), source: Source { object, limits } }
+    }
+
+    /// Takes the folder, and adopts the pinned maps if they are what object and limits ask for;
+    /// else makes a fresh set beside them, while traffic goes on over the old one.
+    ///
+    /// # Errors
+    /// Before anything is created: no rights, no BTF, no BPF file system, another agent.
+    pub fn open(self) -> Result<Loaded, LoadError> {
+        let Self { pins, source } = self;
+        preflight::check(pins.root())?;
+        let wanted = definition::wanted(source.object, &source.limits)?;
+        let lock = Lock::acquire(pins.root())?;
+        pins.prepare()?;
+        let adopted = definition::is_pinned(&pins.maps(), &wanted)?;
+        let maps = if adopted {
+            pins.maps()
+        } else {
+            pins.make_fresh_maps()?;
+            pins.fresh_maps()
+        };
+        let classifiers = source.classifiers(&maps)?;
+        Ok(Loaded { adopted, pins, source, maps, classifiers, lock })
+    }
+}
+
+/// Maps that are there, and programs that do not run over them yet.
+pub struct Loaded {
+    /// The maps are those of an earlier agent, with their content and counters.
+    pub adopted: bool,
+    pins: Pins,
+    source: Source,
+    maps: PathBuf,
+    classifiers: Ebpf,
+    lock: Lock,
+}
+
+/// What [`Loaded::switch_programs`] came to.
+pub struct Switched {
+    pub attachments: Attachments,
+    /// Interfaces that could not be served, each with its reason.
+    pub refused: Vec<AttachError>,
+}
+
+impl Loaded {
+    /// The maps, to read and to write.
+    pub fn store(&self) -> Result<KernelStore, StoreError> {
+        KernelStore::open(&self.maps)
+    }
+
+    /// The counters, to read.
+    pub fn counters(&self) -> Result<Counters, StoreError> {
+        Counters::open(&self.maps)
+    }
+
+    /// Runs the programs on exactly these interfaces: replaces what an earlier agent left there,
+    /// attaches where nothing was, and takes our programs off all others. Call it when the maps
+    /// hold what they should.
+    ///
+    /// # Errors
+    /// Only what concerns all interfaces; trouble with one is in [`Switched::refused`].
+    pub fn switch_programs(self, nics: &[NicDevice], pods: &[PodDevice]) -> Result<Switched, LoadError> {
+        let Self { adopted: _, pins, source, maps, classifiers, lock } = self;
+        let mut attachments = Attachments::new(pins, source, maps, classifiers, lock);
+        let mut refused = Vec::new();
+        for nic in nics {
+            refused.extend(attachments.attach_nic(nic).err());
+        }
+        for pod in pods {
+            refused.extend(attachments.attach_pod(pod).err());
+        }
+        attachments.detach_others()?;
+        attachments.promote()?;
+        Ok(Switched { attachments, refused })
+    }
+}

@@ -1,0 +1,89 @@
+//! From the BPF object to loaded programs over the pinned maps.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use netroute_common::abi;
+use netroute_common::layout::config::Nic;
+
+use super::definition;
+use super::error::LoadError;
+use crate::compile::image::Limits;
+
+/// The object and the capacities its maps are made with.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    pub(super) object: &'static [u8],
+    pub(super) limits: Limits,
+}
+
+impl Source {
+    /// The TC programs, shared by all interfaces. Creates in `folder` the maps that it lacks.
+    pub(super) fn classifiers(&self, folder: &Path) -> Result<Ebpf, LoadError> {
+        let mut object = self.open(folder, &Nic::default())?;
+        for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
+            classifier(&mut object, name)?.load().map_err(refused(name))?;
+        }
+        Ok(object)
+    }
+
+    /// The XDP program of one NIC, with the NIC's constants in its read-only data.
+    pub(super) fn xdp(&self, folder: &Path, nic: &Nic) -> Result<Ebpf, LoadError> {
+        let mut object = self.open(folder, nic)?;
+        xdp(&mut object)?.load().map_err(refused(abi::PROGRAM_XDP_NIC))?;
+        Ok(object)
+    }
+
+    fn open(&self, folder: &Path, nic: &Nic) -> Result<Ebpf, LoadError> {
+        let mut loader = self.loader();
+        for name in definition::NAMES {
+            loader.map_pin_path(name, Cow::Owned(folder.join(name)));
+        }
+        loader
+            .override_global(abi::GLOBAL_NIC, nic, true)
+            .load(self.object)
+            .map_err(|source| LoadError::Maps { folder: folder.to_path_buf(), source })
+    }
+
+    /// The programs over maps that nobody else sees: for running them on test packets.
+    pub(super) fn private(&self, nic: &Nic) -> Result<Ebpf, LoadError> {
+        let mut object = self
+            .loader()
+            .override_global(abi::GLOBAL_NIC, nic, true)
+            .load(self.object)
+            .map_err(|source| LoadError::Maps { folder: "memory".into(), source })?;
+        xdp(&mut object)?.load().map_err(refused(abi::PROGRAM_XDP_NIC))?;
+        for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
+            classifier(&mut object, name)?.load().map_err(refused(name))?;
+        }
+        Ok(object)
+    }
+
+    fn loader<'a>(&self) -> EbpfLoader<'a> {
+        let mut loader = EbpfLoader::new();
+        for (name, entries) in definition::capacities(&self.limits) {
+            loader.map_max_entries(name, entries);
+        }
+        loader
+    }
+}
+
+pub(super) fn xdp(object: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
+    let name = abi::PROGRAM_XDP_NIC;
+    let program = object.program_mut(name).ok_or(LoadError::Missing { what: "program", name })?;
+    program.try_into().map_err(refused(name))
+}
+
+pub(super) fn classifier<'a>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, LoadError> {
+    let program = object.program_mut(name).ok_or(LoadError::Missing { what: "program", name })?;
+    program.try_into().map_err(refused(name))
+}
+
+fn refused(name: &'static str) -> impl Fn(ProgramError) -> LoadError {
+    move |source| LoadError::Program { name, source }
+}

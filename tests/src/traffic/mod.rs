@@ -1,0 +1,13 @@
+//! Traffic between namespaces: TCP with integrity check, UDP streams with a loss report, ping,
+//! and one request to a server of the lab.
+
+mod ask;
+mod ping;
+mod tcp;
+mod udp;
+mod udp_report;
+
+pub use ask::{http_get, rtsp_options};
+pub use ping::{Ping, ping};
+pub use tcp::{Connection, Transfer};
+pub use udp::{Loss, StreamReport, StreamSpec, UdpStream};
