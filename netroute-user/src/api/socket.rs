@@ -14,8 +14,8 @@ pub enum SocketError {
     Live(PathBuf),
     #[error("{} is a file, not a socket; move it away or set another socket", .0.display())]
     NotASocket(PathBuf),
-    #[error("the socket {} cannot be made: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("the socket {} cannot be made: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
 }
 
 /// Makes the folder (0755) and the socket (0660). A socket that nobody answers at is replaced.
@@ -23,7 +23,7 @@ pub enum SocketError {
 /// # Errors
 /// When somebody answers there, or the place cannot be written. Needs a tokio runtime.
 pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
-    let failed = |source| SocketError::Io { path: path.to_owned(), source };
+    let failed = |error| SocketError::Io { path: path.to_owned(), error };
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed)?;
     }

@@ -52,7 +52,7 @@ impl From<ClientError> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::Refused(format!("{error:#}"))
+        Self::Refused(crate::error::chain(error.as_ref()))
     }
 }
 

@@ -7,6 +7,7 @@ mod cmdlet;
 mod failure;
 mod generate;
 mod lines;
+mod logging;
 mod output;
 mod routes;
 mod show;
@@ -172,6 +173,7 @@ fn dispatch(command: Command, global: &Global, socket_given: bool, seams: Seams)
             if socket_given {
                 config.socket.clone_from(&global.socket);
             }
+            logging::start();
             Ok((seams.agent)(config)?)
         }
         Command::Route(command) => block_on(routes::run(command, &client, output))?,

@@ -10,7 +10,7 @@ use super::table::{Cell, Colour, Table, bytes, count, duration};
 use crate::api::client::Client;
 use crate::api::types::{
     AttachMode, CheckResult, CheckView, DiffView, DoctorView, DropsView, Health, InterfaceView, NextHopView,
-    StatusView,
+    ProgramView, StatusView,
 };
 
 /// Between two readings of `drops --watch`.
@@ -28,11 +28,20 @@ fn next_hop_table(list: &[NextHopView], colours: bool) -> String {
         return "no next hops\n".to_owned();
     }
     const HEADER: &[&str] =
-        &["ADDRESS", "INTERFACE", "METRIC", ">ROUTES", "NEIGHBOUR", "MAC", "ALIVE", ">PACKETS"];
+        &["ADDRESS", "INTERFACE", "METRIC", ">ROUTES", "NEIGHBOUR", "ALIVE", ">PACKETS", ">BYTES"];
     let mut table = Table::new(HEADER, colours);
     for next_hop in list {
         let NextHopView {
-            interface, address, metrics, routes, neighbour, mac, alive, reason, packets, ..
+            interface,
+            address,
+            metrics,
+            routes,
+            neighbour,
+            alive,
+            reason,
+            packets,
+            bytes: size,
+            ..
         } = next_hop;
         let metrics: Vec<String> = metrics.iter().map(ToString::to_string).collect();
         let alive =
@@ -43,9 +52,9 @@ fn next_hop_table(list: &[NextHopView], colours: bool) -> String {
             if metrics.is_empty() { "-".to_owned() } else { metrics.join(",") }.into(),
             routes.to_string().into(),
             neighbour.as_str().into(),
-            mac.as_deref().unwrap_or("-").into(),
             alive,
             count(*packets).into(),
+            bytes(*size).into(),
         ];
         table.row(cells, reason);
     }
@@ -158,6 +167,10 @@ fn status_text(view: &StatusView, colours: bool) -> String {
     text.push_str(&interfaces(&view.interfaces, colours));
     text.push('\n');
     text.push_str(&maps(view, colours));
+    if !view.programs.is_empty() {
+        text.push('\n');
+        text.push_str(&programs(&view.programs, colours));
+    }
     if !view.problems.is_empty() {
         text.push_str("\nproblems\n");
         for problem in &view.problems {
@@ -203,6 +216,17 @@ fn maps(view: &StatusView, colours: bool) -> String {
             Cell::coloured(format!("{percent}%"), colour),
             bytes(map.bytes).into(),
         ];
+        table.row(cells, "");
+    }
+    table.render()
+}
+
+fn programs(list: &[ProgramView], colours: bool) -> String {
+    const HEADER: &[&str] = &["PROGRAM", ">ID", "TAG", "INTERFACE"];
+    let mut table = Table::new(HEADER, colours);
+    for ProgramView { name, id, tag, interface } in list {
+        let cells =
+            [name.as_str().into(), id.to_string().into(), tag.as_str().into(), interface.as_str().into()];
         table.row(cells, "");
     }
     table.render()

@@ -21,10 +21,11 @@ fn next_hops_fit_eighty_columns() {
         bytes: 9,
     };
     let text = next_hop_table(&[next_hop], false);
+    fits(&text);
     assert_eq!(
         text,
-        "ADDRESS       INTERFACE  METRIC   ROUTES  NEIGHBOUR  MAC                ALIVE  PACKETS\n\
-         192.168.20.1  Port3      100,200       3  reachable  02:00:00:00:00:01  no        1.5k\n    \
+        "ADDRESS       INTERFACE  METRIC   ROUTES  NEIGHBOUR  ALIVE  PACKETS  BYTES\n\
+         192.168.20.1  Port3      100,200       3  reachable  no        1.5k     9B\n    \
          no carrier on Port3\n"
     );
 }
@@ -70,7 +71,12 @@ fn status_reads_well() {
             tc: true,
             reason: "the driver has no native XDP".into(),
         }],
-        programs: vec![],
+        programs: vec![ProgramView {
+            name: "xdp_nic".into(),
+            id: 41,
+            tag: "0011223344556677".into(),
+            interface: "Port3".into(),
+        }],
         maps: vec![MapView { name: "ROUTES4".into(), used: 10, max: 40, bytes: 4096 }],
         map_bytes: 5 << 20,
         counts: CountsView {
@@ -94,6 +100,7 @@ fn status_reads_well() {
          INTERFACE  DEVICE  ROLE      CARRIER  XDP      TC\n\
          Port3      eth1    external  yes      generic  yes\n    the driver has no native XDP\n\n\
          MAP      USED  MAX  FILL  MEMORY\nROUTES4    10   40   25%   4.0Ki\n\n\
+         PROGRAM  ID  TAG               INTERFACE\nxdp_nic  41  0011223344556677  Port3\n\n\
          problems\n    a.yaml:3: NetRoute x: …\n"
     );
 }

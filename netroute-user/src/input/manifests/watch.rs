@@ -18,10 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    #[error("the directory {} cannot be watched: {source}; raise fs.inotify.max_user_instances or max_user_watches", directory.display())]
-    Notify { directory: PathBuf, source: notify::Error },
-    #[error("the thread that watches {} cannot be started: {source}", directory.display())]
-    Thread { directory: PathBuf, source: std::io::Error },
+    #[error("the directory {} cannot be watched: {error}; raise fs.inotify.max_user_instances or max_user_watches", directory.display())]
+    Notify { directory: PathBuf, error: notify::Error },
+    #[error("the thread that watches {} cannot be started: {error}", directory.display())]
+    Thread { directory: PathBuf, error: std::io::Error },
 }
 
 enum Wake {
@@ -73,7 +73,7 @@ pub fn watch(source: ManifestSource) -> Result<ManifestWatch, WatchError> {
             let _ = waker.send(Wake::Changed);
         }
     })
-    .map_err(|source| WatchError::Notify { directory: directory.clone(), source })?;
+    .map_err(|error| WatchError::Notify { directory: directory.clone(), error })?;
     let mut watches = Watches { watcher, directory: directory.clone(), watched: Vec::new() };
     watches.renew()?;
     let mut reader = ManifestReader::new(source);
@@ -81,7 +81,7 @@ pub fn watch(source: ManifestSource) -> Result<ManifestWatch, WatchError> {
     let thread = std::thread::Builder::new()
         .name("manifests".to_owned())
         .spawn(move || follow(&wakes, &mut watches, &mut reader, &sender))
-        .map_err(|source| WatchError::Thread { directory, source })?;
+        .map_err(|error| WatchError::Thread { directory, error })?;
     Ok(ManifestWatch { sets, wake, thread: Some(thread) })
 }
 
@@ -137,8 +137,8 @@ impl Watches {
                 Err(error) => failed = Some(error),
             }
         }
-        let Some(source) = failed else { return Ok(()) };
-        Err(WatchError::Notify { directory: self.directory.clone(), source })
+        let Some(error) = failed else { return Ok(()) };
+        Err(WatchError::Notify { directory: self.directory.clone(), error })
     }
 }
 
