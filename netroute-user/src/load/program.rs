@@ -17,6 +17,8 @@ use crate::compile::image::Limits;
 pub(super) struct Source {
     pub(super) object: &'static [u8],
     pub(super) limits: Limits,
+    /// TC by filters even where the kernel has TCX links.
+    pub(super) filters: bool,
 }
 
 impl Source {

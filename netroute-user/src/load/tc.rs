@@ -22,15 +22,22 @@ pub(super) struct Place<'a> {
     pub(super) name: &'a str,
 }
 
-/// Attaches the loaded program behind whatever is attached there already (a CNI's policy must
+/// Attaches the loaded program (by a filter if `filters`, or if there is one already) behind whatever is attached there already (a CNI's policy must
 /// see the packet first), or puts it in the place of the one our pinned link runs.
 pub(super) fn attach(
     pins: &Pins,
     place: Place<'_>,
     program: &mut SchedClassifier,
+    filters: bool,
 ) -> Result<Mode, AttachError> {
     let Place { hook, ifindex, name } = place;
     let loading = |source| AttachError::Load { interface: name.to_owned(), source: Box::new(source) };
+    if let Some(record) = pins.find(Hold::Filter, hook, ifindex).map_err(loading)? {
+        return filter::replace(pins, place, program, &record);
+    }
+    if filters {
+        return filter::attach(pins, place, program);
+    }
     let wanted = pins.path(Hold::Link, hook, ifindex);
     if let Some(pinned) = pins.find(Hold::Link, hook, ifindex).map_err(loading)? {
         if adopt(place, program, &pinned, &wanted)? {
@@ -38,9 +45,6 @@ pub(super) fn attach(
         }
         let link = release::unpin(&pinned, hook, ifindex).map_err(|source| unpin(place, &pinned, source))?;
         release::wait_gone(link.as_slice());
-    }
-    if let Some(record) = pins.find(Hold::Filter, hook, ifindex).map_err(loading)? {
-        return filter::replace(pins, place, program, &record);
     }
     let last = TcAttachOptions::TcxOrder(LinkOrder::last());
     match program.attach_with_options(name, TcAttachType::Ingress, last) {

@@ -67,7 +67,7 @@ const HEADROOM: usize = 256;
 impl TestBed {
     /// Loads the programs of `object`, with the constants of `nic`.
     pub fn load(object: &'static [u8], limits: Limits, nic: &Nic) -> Result<Self, TestRunError> {
-        let object = Source { object, limits }.private(nic)?;
+        let object = Source { object, limits, filters: false }.private(nic)?;
         let open = |name: &'static str| {
             let failed = |source| StoreError::Map { map: name, operation: "open", source };
             let map = object.map(name).ok_or(MapError::ElementNotFound).map_err(failed)?;
