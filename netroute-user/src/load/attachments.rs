@@ -123,6 +123,15 @@ impl Attachments {
         self.attached.values()
     }
 
+    /// The kernel's program ids, by interface and hook.
+    pub(super) fn program_ids(&self) -> BTreeMap<(u32, Hook), u32> {
+        let pins = self.pins.attachments().unwrap_or_default();
+        let linked = pins.into_iter().filter(|pin| pin.hold == Hold::Link);
+        linked
+            .filter_map(|pin| Some(((pin.ifindex, pin.hook), super::running::program_of(&pin.path)?)))
+            .collect()
+    }
+
     /// Capacity and memory of each map.
     pub fn map_memory(&self) -> Result<Vec<MapMemory>, LoadError> {
         memory::of(&self.maps)
