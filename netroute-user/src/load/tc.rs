@@ -53,7 +53,7 @@ pub(super) fn attach(
             // The attach type is unknown to kernels before Linux 6.6.
             Some(libc::EINVAL) => filter::attach(pins, place, program),
             Some(libc::ENODEV) => Err(AttachError::Gone { interface: name.to_owned() }),
-            _ => Err(AttachError::Tc { interface: name.to_owned(), source: error }),
+            _ => Err(AttachError::Tc { interface: name.to_owned(), source: error.into() }),
         },
     }
 }
@@ -105,13 +105,15 @@ fn pin(
     wanted: &Path,
 ) -> Result<(), AttachError> {
     let interface = || place.name.to_owned();
-    let link = program.take_link(id).map_err(|source| AttachError::Tc { interface: interface(), source })?;
+    let link = program
+        .take_link(id)
+        .map_err(|source| AttachError::Tc { interface: interface(), source: source.into() })?;
     let link = FdLink::try_from(link).map_err(|_| AttachError::Gone { interface: interface() })?;
     link.pin(wanted).map(drop).map_err(|source| pinning(place, wanted, source))
 }
 
 fn pinning(place: Place<'_>, path: &Path, source: aya::pin::PinError) -> AttachError {
-    AttachError::Pin { interface: place.name.to_owned(), path: path.to_path_buf(), source }
+    AttachError::Pin { interface: place.name.to_owned(), path: path.to_path_buf(), source: source.into() }
 }
 
 fn unpin(place: Place<'_>, path: &Path, source: std::io::Error) -> AttachError {
