@@ -10,7 +10,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 /// Datagrams per burst; one burst per millisecond. Far below what a veth's ring holds (256), so
 /// that a loss is never the generator's fault.
-const BURST: u64 = 20;
+const BURST: u64 = 50;
 const PERIOD: Duration = Duration::from_millis(1);
 /// Kernel memory for datagrams that the receiver has not read yet.
 const BUFFER: usize = 64 << 20;

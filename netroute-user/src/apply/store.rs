@@ -32,7 +32,7 @@ pub enum StoreError {
         map: &'static str,
         operation: &'static str,
         #[source]
-        source: aya::maps::MapError,
+        source: Box<aya::maps::MapError>,
     },
     #[error("write {number} was made to fail")]
     Injected { number: u64 },

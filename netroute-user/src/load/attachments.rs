@@ -152,7 +152,8 @@ impl Attachments {
             .ok_or_else(|| AttachError::Gone { interface: interface.to_owned() })?;
         let program = program::classifier(&mut self.classifiers, program)
             .map_err(|source| AttachError::Load { interface: name.clone(), source: Box::new(source) })?;
-        let mode = tc::attach(&self.pins, Place { hook, ifindex, name: &name }, program)?;
+        let mode =
+            tc::attach(&self.pins, Place { hook, ifindex, name: &name }, program, self.source.filters)?;
         self.note(hook, ifindex, &name, mode);
         Ok(mode)
     }

@@ -95,12 +95,12 @@ fn write_record(place: Place<'_>, program: &mut SchedClassifier, record: &Path) 
     program.pin(record).map_err(|source| AttachError::Pin {
         interface: place.name.to_owned(),
         path: record.to_path_buf(),
-        source,
+        source: source.into(),
     })
 }
 
 fn refused(place: Place<'_>, source: aya::programs::ProgramError) -> AttachError {
-    AttachError::Tc { interface: place.name.to_owned(), source }
+    AttachError::Tc { interface: place.name.to_owned(), source: source.into() }
 }
 
 fn query(place: Place<'_>, source: io::Error) -> AttachError {

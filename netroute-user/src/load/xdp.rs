@@ -83,9 +83,9 @@ fn attach_new(nic: &NicDevice, program: &mut Xdp, wanted: &Path) -> Result<Mode,
                 let native =
                     code.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error);
                 tracing::warn!(interface = nic.name, %native, "no native XDP, using generic mode (slower)");
-                let generic = program
-                    .attach_to_if_index(nic.ifindex, XdpMode::Skb)
-                    .map_err(|source| AttachError::Xdp { interface: nic.name.clone(), native, source })?;
+                let generic = program.attach_to_if_index(nic.ifindex, XdpMode::Skb).map_err(|source| {
+                    AttachError::Xdp { interface: nic.name.clone(), native, source: source.into() }
+                })?;
                 (generic, Mode::Generic)
             }
         },
@@ -103,7 +103,7 @@ fn pin(nic: &NicDevice, program: &mut Xdp, id: XdpLinkId, wanted: &Path) -> Resu
     link.pin(wanted).map(drop).map_err(|source| AttachError::Pin {
         interface: nic.name.clone(),
         path: wanted.to_path_buf(),
-        source,
+        source: source.into(),
     })
 }
 
