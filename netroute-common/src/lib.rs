@@ -4,9 +4,14 @@
 //! in the kernel, in host tests and behind `netroute route get`.
 #![no_std]
 
+#[cfg(feature = "host")]
+extern crate std;
+
 pub mod abi;
 pub mod checksum;
 pub mod hash;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod layout;
 pub mod packet;
 pub mod pipeline;

@@ -1,0 +1,12 @@
+//! The traits of the packet logic on the host: a packet in memory and tables in memory.
+//!
+//! What `netroute route get` and the tests run the pipeline over. Behaves as the kernel does where
+//! the logic can tell the difference (limits of offsets, zeroed array entries); it must not know
+//! where the tables came from.
+
+mod lpm;
+mod packet;
+mod tables;
+
+pub use packet::{HostPacket, WordChange};
+pub use tables::{Capacities, Counted, HostTables};
