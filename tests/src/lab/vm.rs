@@ -148,12 +148,14 @@ impl Vm {
              interfaces:\n{interfaces}\
              source: {{manifests: {manifests}}}\n\
              stateDir: {state}\n\
+             socket: {socket}\n\
              bpffs: {bpffs}\n\
              podInterfaces: [\"vethpod*\"]\n\
              clusterCidrs: {{pods: [\"{pods4}\", \"{pods6}\"], services: [10.96.0.0/12], nodes: []}}\n",
             name = self.plan.name,
             manifests = self.manifests().display(),
             state = self.state_dir().display(),
+            socket = self.socket().display(),
             bpffs = self.bpffs().display(),
             pods4 = POD_NETWORK[0],
             pods6 = POD_NETWORK[1],
