@@ -5,7 +5,9 @@
 
 pub mod capture;
 pub mod lab;
+pub mod namespace;
 pub mod netns;
 pub mod peer;
 pub mod router;
+pub mod stream;
 pub mod traffic;

@@ -142,7 +142,7 @@ fn wording(message: &str) -> String {
         return format!("{before}the key \"{}\" is missing", after.trim_end_matches('`'));
     }
     if let Some((before, after)) = message.split_once("duplicate field `") {
-        return format!("{before}the key \"{}\" stands here twice", after.trim_end_matches('`'));
+        return format!("{before}the key \"{}\" is there twice", after.trim_end_matches('`'));
     }
     message.to_owned()
 }

@@ -112,7 +112,7 @@ impl Attachments {
             if pin.hold == Hold::Filter {
                 filter::detach(ifindex).map_err(failed)?;
             }
-            links.extend(release::unpin(&pin.path).map_err(failed)?);
+            links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }
         release::wait_gone(&links);
         Ok(())
@@ -121,6 +121,15 @@ impl Attachments {
     /// What this agent attached or adopted, by interface index.
     pub fn list(&self) -> impl Iterator<Item = &Attached> {
         self.attached.values()
+    }
+
+    /// The kernel's program ids, by interface and hook.
+    pub(super) fn program_ids(&self) -> BTreeMap<(u32, Hook), u32> {
+        let pins = self.pins.attachments().unwrap_or_default();
+        let linked = pins.into_iter().filter(|pin| pin.hold == Hold::Link);
+        linked
+            .filter_map(|pin| Some(((pin.ifindex, pin.hook), super::running::program_of(&pin.path)?)))
+            .collect()
     }
 
     /// Capacity and memory of each map.
@@ -169,7 +178,7 @@ impl Attachments {
             if pin.hold == Hold::Filter {
                 filter::detach(pin.ifindex).map_err(failed)?;
             }
-            links.extend(release::unpin(&pin.path).map_err(failed)?);
+            links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }
         release::wait_gone(&links);
         Ok(())

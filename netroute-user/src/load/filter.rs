@@ -56,7 +56,7 @@ pub(super) fn replace(
 ) -> Result<Mode, AttachError> {
     let link = filter(place.name).map_err(|source| query(place, source))?;
     let replaced = program.attach_to_link(link).and_then(|id| program.take_link(id));
-    release::unpin(record).map_err(|source| AttachError::Unpin {
+    release::unpin(record, place.hook, place.ifindex).map_err(|source| AttachError::Unpin {
         interface: place.name.to_owned(),
         path: record.to_path_buf(),
         source,

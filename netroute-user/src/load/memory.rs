@@ -15,7 +15,7 @@ pub struct MapMemory {
     /// Entries it can hold.
     pub capacity: u32,
     /// Kernel memory it takes now, by the kernel's own account (since Linux 6.4 a trie's grows
-    /// with its entries; before, it is an estimate for a full one).
+    /// with its entries from 0; before, it is an estimate for a full one).
     pub bytes: u64,
 }
 

@@ -36,7 +36,7 @@ pub(super) fn attach(
         if adopt(place, program, &pinned, &wanted)? {
             return Ok(Mode::Tcx);
         }
-        let link = release::unpin(&pinned).map_err(|source| unpin(place, &pinned, source))?;
+        let link = release::unpin(&pinned, hook, ifindex).map_err(|source| unpin(place, &pinned, source))?;
         release::wait_gone(link.as_slice());
     }
     if let Some(record) = pins.find(Hold::Filter, hook, ifindex).map_err(loading)? {
@@ -78,7 +78,7 @@ fn adopt(
     let link = program.take_link(id).ok().and_then(|link| FdLink::try_from(link).ok());
     if let (Some(link), true) = (link, pinned != wanted) {
         link.pin(wanted).map_err(|source| pinning(place, wanted, source))?;
-        release::unpin(pinned).map_err(|source| unpin(place, pinned, source))?;
+        release::unpin(pinned, place.hook, place.ifindex).map_err(|source| unpin(place, pinned, source))?;
     }
     Ok(true)
 }

@@ -24,7 +24,8 @@ pub(super) fn attach(pins: &Pins, nic: &NicDevice, program: &mut Xdp) -> Result<
             return Ok(mode);
         }
         // The device went away, or the index now means another one.
-        let link = release::unpin(&pinned).map_err(|source| unpin(nic, &pinned, source))?;
+        let link = release::unpin(&pinned, Hook::XdpNic, nic.ifindex)
+            .map_err(|source| unpin(nic, &pinned, source))?;
         release::wait_gone(link.as_slice());
     }
     match state(nic)? {
@@ -56,7 +57,8 @@ fn adopt(
         Some(now) if Some(now.program) == ours => {
             if pinned != wanted {
                 pin(nic, program, id, wanted)?;
-                release::unpin(pinned).map_err(|source| unpin(nic, pinned, source))?;
+                release::unpin(pinned, Hook::XdpNic, nic.ifindex)
+                    .map_err(|source| unpin(nic, pinned, source))?;
             }
             Ok(Some(if now.native { Mode::Native } else { Mode::Generic }))
         }

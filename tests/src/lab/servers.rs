@@ -21,21 +21,13 @@ const COMM_LEN: usize = 15;
 /// Starts the servers side by side and returns when all of them listen.
 pub(super) fn start(lab: &Lab) -> Result<Vec<Child>> {
     let program = program()?;
-    let mut started = HOSTS
-        .map(|role| spawn(lab, role, &program))
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?;
+    let mut started = HOSTS.map(|role| spawn(lab, role, &program)).into_iter().collect::<Result<Vec<_>>>()?;
     for (server, role) in started.iter_mut().zip(HOSTS) {
         let mut line = String::new();
         let out = server.stdout.take().context("no standard output")?;
         BufReader::new(out).read_line(&mut line)?;
         let log = log(lab, role);
-        ensure!(
-            line.trim() == READY,
-            "the server in {} did not start: see {}",
-            lab.ns(role),
-            log.display()
-        );
+        ensure!(line.trim() == READY, "the server in {} did not start: see {}", lab.ns(role), log.display());
     }
     Ok(started)
 }
@@ -51,9 +43,7 @@ pub(super) fn kill(lab: &Lab) -> Result<()> {
         };
         // A server is known by the log that it alone writes.
         let log = log(lab, role);
-        kill_if(pid, || {
-            fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|open| open == log)
-        })?;
+        kill_if(pid, || fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|open| open == log))?;
     }
     Ok(())
 }
@@ -63,10 +53,7 @@ pub(super) fn is_server(name: &str) -> bool {
 }
 
 fn spawn(lab: &Lab, role: &str, program: &PathBuf) -> Result<Child> {
-    let mut services = vec![
-        format!("echo={}", plan::ECHO_PORT),
-        format!("udp={}", plan::ECHO_PORT),
-    ];
+    let mut services = vec![format!("echo={}", plan::ECHO_PORT), format!("udp={}", plan::ECHO_PORT)];
     match role {
         "cam" => {
             services.push(format!("rtsp={}", plan::RTSP_PORT));
@@ -99,14 +86,7 @@ fn log(lab: &Lab, role: &str) -> PathBuf {
 pub fn build() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "netroute-tests",
-            "--bin",
-            PROGRAM,
-        ])
+        .args(["build", "--quiet", "--package", "netroute-tests", "--bin", PROGRAM])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
         .context("cannot run cargo")?;

@@ -41,12 +41,7 @@ pub struct Pod {
 impl Vm {
     pub(super) fn new(lab: &Lab, plan: VmPlan) -> Self {
         let (prefix, dir) = (lab.prefix().to_owned(), lab.dir().join(plan.name));
-        Self {
-            plan,
-            prefix,
-            dir,
-            ns: lab.ns(plan.name),
-        }
+        Self { plan, prefix, dir, ns: lab.ns(plan.name) }
     }
 
     pub fn name(&self) -> &'static str {
@@ -97,8 +92,7 @@ impl Vm {
 
     fn set_switch_port(&self, alias: &str, state: &str) -> Result<()> {
         let port = self.port(alias);
-        port.switch
-            .ip(&format!("link set dev {} {state}", port.switch_device))
+        port.switch.ip(&format!("link set dev {} {state}", port.switch_device))
     }
 
     /// The folder that holds all of this VM's files.
@@ -135,8 +129,7 @@ impl Vm {
 
     pub(super) fn make_folders(&self) -> Result<()> {
         for folder in [self.manifests(), self.state_dir()] {
-            fs::create_dir_all(&folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         fs::write(self.config(), self.agent_yaml())
             .with_context(|| format!("cannot write {}", self.config().display()))
@@ -146,12 +139,7 @@ impl Vm {
         let interfaces: String = PORTS
             .iter()
             .map(|alias| {
-                let Port {
-                    alias,
-                    device,
-                    role,
-                    ..
-                } = self.port(alias);
+                let Port { alias, device, role, .. } = self.port(alias);
                 format!("  - {{alias: {alias}, device: {device}, role: {role}}}\n")
             })
             .collect();

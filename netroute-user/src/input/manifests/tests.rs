@@ -79,8 +79,7 @@ fn other_kinds_are_ignored_by_name() {
     fs::write(dir.path().join("a.yaml"), text).unwrap();
     let set = ManifestReader::new(source(dir.path())).read();
     assert_eq!(set.problems, []);
-    let ignored: Vec<_> =
-        set.ignored.iter().map(|p| (p.object.clone().unwrap(), p.message.clone())).collect();
+    let ignored: Vec<_> = set.notes.iter().map(|p| (p.object.clone().unwrap(), p.message.clone())).collect();
     let message = "ignored: not in this version".to_owned();
     assert_eq!(
         ignored,
@@ -151,7 +150,9 @@ fn a_missing_directory_is_a_problem_and_takes_nothing_away() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("manifests");
     let mut reader = ManifestReader::new(source(&dir));
-    assert!(reader.read().problems[0].message.contains("make the directory"));
+    let set = reader.read();
+    assert_eq!(set.problems, []);
+    assert!(set.notes[0].message.contains("make the directory"));
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("a.yaml"), net_route("x", "10.1.0.0/16")).unwrap();
     assert_eq!(reader.read().problems, []);
