@@ -32,17 +32,18 @@ pub(super) fn start(lab: &Lab) -> Result<Vec<Child>> {
     Ok(started)
 }
 
-/// Kills the servers also where their namespace has lost its name.
+/// Kills servers and agents also where their namespace has lost its name.
 pub(super) fn kill(lab: &Lab) -> Result<()> {
-    for role in HOSTS {
-        let Ok(text) = fs::read_to_string(pid_file(lab, role)) else {
+    let servers = HOSTS.map(|role| (pid_file(lab, role), log(lab, role)));
+    let agents = lab.vms().map(|vm| (vm.pid_file(), vm.log()));
+    for (pid_file, log) in servers.into_iter().chain(agents) {
+        let Ok(text) = fs::read_to_string(pid_file) else {
             continue;
         };
         let Ok(pid) = text.trim().parse() else {
             continue;
         };
-        // A server is known by the log that it alone writes.
-        let log = log(lab, role);
+        // A process of the lab is known by the log that it alone writes.
         kill_if(pid, || fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|open| open == log))?;
     }
     Ok(())
@@ -86,7 +87,7 @@ fn log(lab: &Lab, role: &str) -> PathBuf {
 pub fn build() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "netroute-tests", "--bin", PROGRAM])
+        .args(["build", "--quiet", "--release", "--workspace", "--bin", PROGRAM])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
         .context("cannot run cargo")?;

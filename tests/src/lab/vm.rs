@@ -122,6 +122,11 @@ impl Vm {
         self.dir.join("agent.log")
     }
 
+    /// Process id of the agent, as its log's only writer; whoever starts it keeps it here.
+    pub fn pid_file(&self) -> PathBuf {
+        self.dir.join("agent.pid")
+    }
+
     /// The VM's own folder in the machine's bpffs. The agent makes it.
     pub fn bpffs(&self) -> PathBuf {
         PathBuf::from(format!("/sys/fs/bpf/{}-{}", self.prefix, self.plan.name))
