@@ -112,14 +112,14 @@ const fn colour(state: State) -> Colour {
     }
 }
 
-/// Fits 80 columns with the longest IPv4 addresses.
+/// Custom routes fit 80 columns with the longest IPv4 addresses.
 fn list(routes: &[RouteView], all: bool, colours: bool) -> String {
     if routes.is_empty() {
         return "no custom routes\n".to_owned();
     }
     let mut table = if all {
         const HEADER: &[&str] =
-            &["DESTINATION", "NEXTHOP", "INTERFACE", ">METRIC", "STATE", ">PACKETS", "ORIGIN"];
+            &["DESTINATION", "NEXTHOP", "INTERFACE", ">METRIC", "STATE", ">PACKETS", "ORIGIN", "REASON"];
         Table::new(HEADER, colours)
     } else {
         const HEADER: &[&str] =
@@ -131,17 +131,20 @@ fn list(routes: &[RouteView], all: bool, colours: bool) -> String {
             destination, next_hop, interface, metric, state, reason, origin, packets, bytes, ..
         } = route;
         let next_hop = next_hop.map_or_else(|| "-".to_owned(), |address| address.to_string());
-        let last = if all { origin.clone() } else { super::table::bytes(*bytes) };
-        let cells: [Cell; 7] = [
+        let cells: [Cell; 6] = [
             destination.to_string().into(),
             next_hop.into(),
             interface.as_str().into(),
             metric.to_string().into(),
             Cell::coloured(word(*state), colour(*state)),
             count(*packets).into(),
-            last.into(),
         ];
-        table.row(cells, reason);
+        let [a, b, c, d, e, f] = cells;
+        if all {
+            table.row([a, b, c, d, e, f, origin.as_str().into(), reason.as_str().into()], "");
+        } else {
+            table.row([a, b, c, d, e, f, super::table::bytes(*bytes).into()], reason);
+        }
     }
     table.render()
 }

@@ -40,6 +40,22 @@ fn a_list_fits_eighty_columns() {
 }
 
 #[test]
+fn r8_the_whole_table_shows_each_routes_origin() {
+    let kernel = RouteView {
+        next_hop: None,
+        origin: "kernel".into(),
+        packets: 0,
+        ..view("10.0.0.0/8", "10.0.0.1", 0, State::Active, "unicast")
+    };
+    assert_eq!(
+        list(&[kernel, view("192.168.20.0/24", "192.168.20.1", 100, State::Active, "")], true, false),
+        "DESTINATION      NEXTHOP       INTERFACE  METRIC  STATE   PACKETS  ORIGIN  REASON\n\
+         10.0.0.0/8       -             Port3           0  active        0  kernel  unicast\n\
+         192.168.20.0/24  192.168.20.1  Port3         100  active      12M  cli\n"
+    );
+}
+
+#[test]
 fn the_get_cmdlet_answers_in_powershells_shape() {
     let routes = [
         view("192.168.20.0/24", "192.168.20.1", 100, State::Active, ""),

@@ -199,3 +199,22 @@ async fn changes_are_delivered_through_saves_by_rename_and_a_new_directory() {
     fs::write(dir.join("c.yaml"), net_route("z", "10.4.0.0/16")).unwrap();
     until(&mut sets, &["10.4.0.0/16"]).await;
 }
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_not_read_before_it_is_closed() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.yaml");
+    fs::write(&path, net_route("x", "10.1.0.0/16") + &net_route("y", "10.2.0.0/16")).unwrap();
+    let watch = watch(source(dir.path())).unwrap();
+    let mut sets = watch.sets();
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(net_route("x", "10.1.0.0/16").as_bytes()).unwrap();
+    // Longer than the pause after which a closed file is read.
+    let early = tokio::time::timeout(Duration::from_millis(700), sets.changed()).await;
+    assert!(early.is_err(), "half of the file was read: {:?}", destinations(&sets.borrow()));
+    file.write_all(net_route("z", "10.3.0.0/16").as_bytes()).unwrap();
+    drop(file);
+    sets.changed().await.unwrap();
+    assert_eq!(destinations(&sets.borrow()), ["10.1.0.0/16", "10.3.0.0/16"]);
+}
