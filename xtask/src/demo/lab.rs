@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use netroute_tests::lab::{self, Lab, plan};
@@ -19,6 +21,9 @@ const METRIC: &str = "100";
 
 /// Packets that are not of a flow but may fall between two readings: ARP, neighbour discovery.
 const STRAY: u64 = 10;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the state of routes is asked for.
+const LOOK: Duration = Duration::from_millis(20);
 
 pub fn run(paths: &Paths, program: &Path, name: &str) -> Result<()> {
     lab::down(name)?;
@@ -55,6 +60,9 @@ fn demonstrate(lab: &Lab, agents: &[Agent]) -> Result<()> {
     for agent in agents {
         add_routes(agent)?;
     }
+    for agent in agents {
+        await_active(agent)?;
+    }
 
     show::heading("Traffic after");
     let baseline = agents.iter().map(Numbers::read).collect::<Result<Vec<_>>>()?;
@@ -70,14 +78,13 @@ fn demonstrate(lab: &Lab, agents: &[Agent]) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     show::table(&rows);
 
-    for agent in agents {
-        show::heading(&format!("What the agent of {} says", agent.vm.name()));
-        println!("$ netroute Get-HcsNetRoute -InterfaceAlias Port3\n{}\n", agent.text(&get_cmdlet())?);
-        println!("$ netroute route list\n{}\n", agent.text(&["route", "list"])?);
-        println!("$ netroute nexthop list\n{}", agent.text(&["nexthop", "list"])?);
-    }
-    show::heading(&format!("What the kernel of {} holds", agents[0].vm.name()));
-    let dump = dump(&agents[0])?;
+    let [first, ..] = agents else { bail!("the lab has no VM") };
+    show::heading(&format!("What the agent of {} says", first.vm.name()));
+    println!("$ netroute Get-HcsNetRoute -InterfaceAlias Port3\n{}\n", first.text(&get_cmdlet())?);
+    println!("$ netroute route list\n{}\n", first.text(&["route", "list"])?);
+    println!("$ netroute nexthop list\n{}", first.text(&["nexthop", "list"])?);
+    show::heading(&format!("What the kernel of {} holds", first.vm.name()));
+    let dump = dump(first)?;
     println!("{dump}");
 
     show::heading("Expectations");
@@ -125,6 +132,23 @@ fn add_routes(agent: &Agent) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A new route is pending until its next hop has told its MAC.
+fn await_active(agent: &Agent) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let routes = Numbers::list(agent, &["route", "list"])?;
+        if routes.iter().all(|route| route["state"] == "active") {
+            println!("{}: {} routes active", agent.vm.name(), routes.len());
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let list = agent.text(&["route", "list"])?;
+            bail!("{}: not all routes are active after {PATIENCE:?}:\n{list}", agent.vm.name());
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 fn get_cmdlet() -> [&'static str; 3] {
@@ -213,15 +237,16 @@ struct Numbers {
 
 impl Numbers {
     fn read(agent: &Agent) -> Result<Self> {
-        let list = |arguments: &[&str]| {
-            let value = agent.json(arguments)?;
-            value.as_array().cloned().with_context(|| format!("`{}` printed no list", arguments.join(" ")))
-        };
         Ok(Self {
-            routes: list(&["route", "list"])?,
-            next_hops: list(&["nexthop", "list"])?,
-            verdicts: list(&["drops"])?,
+            routes: Self::list(agent, &["route", "list"])?,
+            next_hops: Self::list(agent, &["nexthop", "list"])?,
+            verdicts: Self::list(agent, &["drops"])?,
         })
+    }
+
+    fn list(agent: &Agent, arguments: &[&str]) -> Result<Vec<Value>> {
+        let value = agent.json(arguments)?;
+        value.as_array().cloned().with_context(|| format!("`{}` printed no list", arguments.join(" ")))
     }
 
     fn forwarded(&self, hook: &str) -> u64 {
@@ -257,13 +282,18 @@ fn expect_numbers(checks: &mut Checks, agent: &Agent, rows: &[Row<'_>], before: 
             &format!("{sent} datagrams of pods; route {route}, next hop {hop}"),
         );
     }
-    let sent: u64 = rows.iter().filter(of_pods).map(|row| row.after.sent).sum();
-    let forwarded = after.forwarded("tc-pod") - before.forwarded("tc-pod");
-    checks.expect(
-        forwarded >= sent,
-        &format!("{vm}: pods' packets took the fast path"),
-        &format!("{sent} datagrams, verdict tc-pod forwarded {forwarded}"),
-    );
+    let sum = |of: fn(&Seen) -> u64| rows.iter().filter(of_pods).map(|row| of(row.after)).sum::<u64>();
+    for (hook, count, what) in [
+        ("tc-pod", sum(|seen| seen.sent), "pods' packets took the fast path"),
+        ("tc-nic", sum(|seen| seen.echoed), "answers to pods took the fast path"),
+    ] {
+        let forwarded = after.forwarded(hook) - before.forwarded(hook);
+        checks.expect(
+            count > 0 && forwarded >= count,
+            &format!("{vm}: {what}"),
+            &format!("{count} datagrams, verdict {hook} forwarded {forwarded}"),
+        );
+    }
     let shown = agent.text(&get_cmdlet())?;
     let values = ["Port3", plan::CAMERA_NETWORK[0], "192.168.20.1", METRIC, "Active"];
     let found = values.into_iter().filter(|value| shown.contains(value)).count();
