@@ -4,8 +4,10 @@
 //! works inside: tests reach the product by its binary, its library or its maps.
 
 pub mod capture;
+pub mod kernel_run;
 pub mod lab;
 pub mod netns;
 pub mod peer;
 pub mod router;
 pub mod traffic;
+pub mod vectors;
