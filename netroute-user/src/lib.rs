@@ -1,11 +1,14 @@
 //! The netroute agent and its command line as a library.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod api;
 pub mod apply;
+pub mod cli;
 pub mod compile;
 pub mod config;
 pub mod desired;
+pub mod error;
 pub mod input;
 pub mod kernel;
 pub mod load;

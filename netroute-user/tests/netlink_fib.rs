@@ -9,6 +9,7 @@ use netroute_common::abi::RTPROT_NETROUTE;
 use netroute_user::apply::fib::{Mirror, Refusal};
 use netroute_user::compile::mirror::{Fib, FibKey, FibNextHop};
 use netroute_user::input::netlink::Options;
+use netroute_user::kernel::Change;
 
 fn at(destination: &str, metric: u32) -> FibKey {
     FibKey { destination: destination.parse().expect("prefix"), metric }
@@ -135,6 +136,17 @@ fn an_own_route_that_somebody_deletes_comes_back() {
             (at("2001:db8:5::/48", 7), vec![via(a, "2001:db8:0::2", 1)]),
         ]);
         mirror.reconcile(&wanted).await.expect("reconcile");
+        // What the mirror writes itself is not told back.
+        ip("route add 10.99.0.0/16 dev nic0");
+        ip("-6 route add 2001:db8:99::/48 dev nic0");
+        for prefix in ["10.99.0.0/16", "2001:db8:99::/48"] {
+            let about = |change: &Change| match change {
+                Change::Route(route) => route.destination.to_string() == prefix,
+                Change::OwnRoute(route) => panic!("told of our own {}", route.destination),
+                _ => false,
+            };
+            seen.change(about).await;
+        }
         for delete in ["route del 10.5.0.0/16", "-6 route del 2001:db8:5::/48"] {
             ip(delete);
             while !mirror.observe(&seen.next().await) {}

@@ -39,10 +39,7 @@ impl Counters {
         let links: Value = serde_json::from_slice(&output.stdout)?;
         let field = |direction, name| {
             let path = format!("/0/stats64/{direction}/{name}");
-            links
-                .pointer(&path)
-                .and_then(Value::as_u64)
-                .with_context(|| format!("no {path}"))
+            links.pointer(&path).and_then(Value::as_u64).with_context(|| format!("no {path}"))
         };
         Ok(Self {
             rx_packets: field("rx", "packets")?,
@@ -88,8 +85,7 @@ impl Frame {
     fn parse(line: &str) -> Option<Self> {
         let (at, text) = line.split_once(' ')?;
         let (seconds, micros) = at.split_once('.')?;
-        let at = Duration::from_secs(seconds.parse().ok()?)
-            + Duration::from_micros(micros.parse().ok()?);
+        let at = Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse().ok()?);
         let (source, rest) = text.split_once(" > ")?;
         let destination = rest.split(',').next()?;
         Some(Self {
@@ -105,10 +101,7 @@ impl Frame {
 
 fn number_after<T: std::str::FromStr>(text: &str, word: &str) -> Option<T> {
     let rest = &text[text.find(word)? + word.len()..];
-    rest.split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// A running `tcpdump`. Dropping it ends it.
@@ -123,17 +116,7 @@ impl Tcpdump {
     pub fn start(ns: &Netns, device: &str, filter: &str) -> Result<Self> {
         let mut child = ns
             .command("tcpdump")
-            .args([
-                "-i",
-                device,
-                "-n",
-                "-tt",
-                "-e",
-                "-v",
-                "-l",
-                "--immediate-mode",
-                filter,
-            ])
+            .args(["-i", device, "-n", "-tt", "-e", "-v", "-l", "--immediate-mode", filter])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -169,16 +152,10 @@ impl Tcpdump {
         let deadline = Instant::now() + timeout;
         let mut frames = Vec::new();
         while frames.len() < count {
-            match self
-                .frames
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+            match self.frames.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(frame) => frames.push(frame),
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!(
-                        "{} of {count} frames within {timeout:?}: {frames:#?}",
-                        frames.len()
-                    )
+                    bail!("{} of {count} frames within {timeout:?}: {frames:#?}", frames.len())
                 }
                 Err(RecvTimeoutError::Disconnected) => bail!("tcpdump has ended"),
             }
@@ -196,10 +173,7 @@ impl Tcpdump {
 
     fn end(&mut self) -> Result<()> {
         if self.child.try_wait()?.is_none() {
-            kill(
-                Pid::from_raw(i32::try_from(self.child.id())?),
-                Signal::SIGINT,
-            )?;
+            kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGINT)?;
             self.child.wait()?;
         }
         Ok(())

@@ -6,8 +6,10 @@
 pub mod capture;
 pub mod kernel_run;
 pub mod lab;
+pub mod namespace;
 pub mod netns;
 pub mod peer;
 pub mod router;
+pub mod stream;
 pub mod traffic;
 pub mod vectors;

@@ -70,8 +70,7 @@ impl Netns {
 
     /// Moves the calling thread into the namespace, for good.
     pub fn enter(&self) -> Result<()> {
-        let file =
-            File::open(self.path()).with_context(|| format!("no namespace {}", self.name))?;
+        let file = File::open(self.path()).with_context(|| format!("no namespace {}", self.name))?;
         setns(&file, CloneFlags::CLONE_NEWNET)
             .with_context(|| format!("cannot enter namespace {}", self.name))
     }
@@ -91,8 +90,7 @@ impl Netns {
 
     /// Runs many `ip` command lines in one process.
     pub fn ip_script(&self, script: &str) -> Result<()> {
-        self.run(|| ip_batch(script))
-            .with_context(|| format!("in namespace {}", self.name))
+        self.run(|| ip_batch(script)).with_context(|| format!("in namespace {}", self.name))
     }
 
     /// Loads nftables rules.
@@ -114,17 +112,11 @@ impl Netns {
 
     /// Processes inside the namespace, as (pid, command name).
     pub fn processes(&self) -> Result<Vec<(u32, String)>> {
-        let own = fs::metadata(self.path())
-            .with_context(|| format!("no namespace {}", self.name))?
-            .ino();
+        let own = fs::metadata(self.path()).with_context(|| format!("no namespace {}", self.name))?.ino();
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let entry = entry?;
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
             // A process that ends meanwhile is no error: it is not in the namespace.
@@ -145,12 +137,7 @@ impl std::fmt::Display for Netns {
 
 /// Makes all of these namespaces by one process.
 pub fn create_all(names: &[impl AsRef<str>]) -> Result<()> {
-    ip_batch(
-        &names
-            .iter()
-            .map(|name| format!("netns add {}\n", name.as_ref()))
-            .collect::<String>(),
-    )
+    ip_batch(&names.iter().map(|name| format!("netns add {}\n", name.as_ref())).collect::<String>())
 }
 
 /// Removes those of the namespaces that exist.
@@ -179,9 +166,7 @@ pub fn kill_all(namespaces: &[Netns]) -> Result<()> {
 /// given to another meanwhile.
 pub(crate) fn kill_if(pid: u32, is_meant: impl FnOnce() -> bool) -> Result<()> {
     let raw = i32::try_from(pid)?;
-    let Some(handle) = Pid::from_raw(raw) else {
-        bail!("{pid} is no process id")
-    };
+    let Some(handle) = Pid::from_raw(raw) else { bail!("{pid} is no process id") };
     let Ok(handle) = pidfd_open(handle, PidfdFlags::empty()) else {
         return Ok(());
     };
@@ -193,9 +178,7 @@ pub(crate) fn kill_if(pid: u32, is_meant: impl FnOnce() -> bool) -> Result<()> {
 }
 
 fn inode_of(pid: u32) -> Option<u64> {
-    fs::metadata(format!("/proc/{pid}/ns/net"))
-        .ok()
-        .map(|namespace| namespace.ino())
+    fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|namespace| namespace.ino())
 }
 
 /// Runs `ip` command lines in the caller's namespace.

@@ -87,27 +87,14 @@ impl Server {
             let socket = UdpSocket::bind(address).with_context(cannot)?;
             socket.set_read_timeout(Some(TICK))?;
             let port = socket.local_addr()?.port();
-            (
-                Socket::Udp,
-                port,
-                thread::spawn(move || serve_udp(&Arc::new(socket), &stop)),
-            )
+            (Socket::Udp, port, thread::spawn(move || serve_udp(&Arc::new(socket), &stop)))
         } else {
             let listener = TcpListener::bind(address).with_context(cannot)?;
             let port = listener.local_addr()?.port();
             let own = listener.try_clone()?;
-            (
-                Socket::Tcp(own),
-                port,
-                thread::spawn(move || serve_tcp(&listener, service, &stop)),
-            )
+            (Socket::Tcp(own), port, thread::spawn(move || serve_tcp(&listener, service, &stop)))
         };
-        Ok(Self {
-            socket,
-            port,
-            stopping,
-            thread: Some(thread),
-        })
+        Ok(Self { socket, port, stopping, thread: Some(thread) })
     }
 
     pub fn port(&self) -> u16 {
@@ -197,22 +184,15 @@ fn rtsp_answer(request: &[String], client: SocketAddr) -> Vec<u8> {
 }
 
 fn http_answer(request: &[String], client: SocketAddr) -> Vec<u8> {
-    let path = request
-        .first()
-        .and_then(|line| line.split(' ').nth(1))
-        .unwrap_or("/");
-    let length = path
-        .strip_prefix("/bytes/")
-        .and_then(|count| count.parse().ok());
+    let path = request.first().and_then(|line| line.split(' ').nth(1)).unwrap_or("/");
+    let length = path.strip_prefix("/bytes/").and_then(|count| count.parse().ok());
     let body = length.map_or_else(
         || format!("you are {client}\n").into_bytes(),
         |count: usize| (0..=u8::MAX).cycle().take(count).collect(),
     );
-    let mut answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Client: {client}\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
+    let mut answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Client: {client}\r\n\r\n", body.len())
+            .into_bytes();
     answer.extend(body);
     answer
 }

@@ -56,14 +56,8 @@ impl Router {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("r{}n{number}", std::process::id());
         let hosts = (0..count).map(|index| Host::new(&prefix, index)).collect();
-        let router = Self {
-            ns: Netns::named(format!("{prefix}-router")),
-            prefix,
-            hosts,
-        };
-        router
-            .build()
-            .with_context(|| format!("cannot build router {}", router.prefix))?;
+        let router = Self { ns: Netns::named(format!("{prefix}-router")), prefix, hosts };
+        router.build().with_context(|| format!("cannot build router {}", router.prefix))?;
         Ok(router)
     }
 
@@ -103,12 +97,7 @@ impl Router {
         };
         ip_batch(&wires(&self.hosts.iter().map(wire).collect::<Vec<_>>()))?;
         let mut script = String::from("link set lo up\n");
-        for Host {
-            router_device,
-            router_address: Dual { v4, v6 },
-            ..
-        } in &self.hosts
-        {
+        for Host { router_device, router_address: Dual { v4, v6 }, .. } in &self.hosts {
             script += &format!(
                 "addr add {v4}/24 dev {router_device}
                  addr add {v6}/64 dev {router_device}

@@ -51,9 +51,7 @@ fn sources(lab: &Lab) -> Vec<(Netns, plan::Dual)> {
 fn add_camera_routes(vm: &Vm) -> Result<()> {
     let [v4, v6] = plan::CAMERA_GATEWAY.both();
     for (network, gateway) in plan::CAMERA_NETWORK.into_iter().zip([v4, v6]) {
-        vm.ns().ip(&format!(
-            "route add {network} via {gateway} dev eth1 onlink"
-        ))?;
+        vm.ns().ip(&format!("route add {network} via {gateway} dev eth1 onlink"))?;
     }
     Ok(())
 }
@@ -66,11 +64,7 @@ fn up_twice_is_harmless() -> Result<()> {
     let lab = Lab::up(&prefix.0)?;
     assert_eq!(lab.status()?, first, "the second up changed something");
     Lab::attach(&prefix.0)?;
-    http_get(
-        &lab.vm("master").pods()[0].ns,
-        plan::INTERNET.v4.into(),
-        SOON,
-    )?;
+    http_get(&lab.vm("master").pods()[0].ns, plan::INTERNET.v4.into(), SOON)?;
     Ok(())
 }
 
@@ -91,27 +85,16 @@ fn a_damaged_lab_is_named_not_touched_and_can_be_removed() -> Result<()> {
     let prefix = Prefix::new('d');
     let lab = Lab::up(&prefix.0)?;
     let server = lab.ns("cam").processes()?;
-    let [(pid, _)] = server.as_slice() else {
-        bail!("not one server: {server:?}")
-    };
+    let [(pid, _)] = server.as_slice() else { bail!("not one server: {server:?}") };
     // The server lives on in a namespace that has no name any more.
     lab.ns("cam").delete()?;
-    let error = Lab::up(&prefix.0)
-        .err()
-        .context("a damaged lab passed")?
-        .to_string();
-    assert!(
-        error.contains(lab.ns("cam").name()) && error.contains("lab down"),
-        "{error}"
-    );
+    let error = Lab::up(&prefix.0).err().context("a damaged lab passed")?.to_string();
+    assert!(error.contains(lab.ns("cam").name()) && error.contains("lab down"), "{error}");
     assert!(lab.ns("gw").exists());
     drop(prefix);
     let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // This process started it and has not reaped it: a zombie is all that may be left.
-    assert!(
-        state.is_empty() || state.contains(") Z "),
-        "the server is left: {state}"
-    );
+    assert!(state.is_empty() || state.contains(") Z "), "the server is left: {state}");
     Ok(())
 }
 
@@ -133,20 +116,12 @@ fn after_down_nothing_is_left() -> Result<()> {
 
     assert!(!foreign.wait()?.success(), "the sleeper was not killed");
     for pid in pids {
-        assert!(
-            !Path::new(&format!("/proc/{pid}")).exists(),
-            "process {pid} is left"
-        );
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
     }
     for namespace in namespaces {
         assert!(!namespace.exists(), "namespace {namespace} is left");
     }
-    assert!(
-        !dir.exists()
-            && vms
-                .iter()
-                .all(|vm| !vm.bpffs().exists() && !vm.dir().exists())
-    );
+    assert!(!dir.exists() && vms.iter().all(|vm| !vm.bpffs().exists() && !vm.dir().exists()));
     Ok(())
 }
 
@@ -158,16 +133,9 @@ fn two_labs_stand_side_by_side() -> Result<()> {
         http_get(&ns, plan::INTERNET.v4.into(), SOON)?;
     }
     let moved = Counters::read(&other.ns("inet"), "eth0")? - before;
-    assert!(
-        moved.rx_packets < 10,
-        "traffic of one lab went to the other: {moved:?}"
-    );
+    assert!(moved.rx_packets < 10, "traffic of one lab went to the other: {moved:?}");
     drop(one);
-    http_get(
-        &other.vm("worker").pods()[1].ns,
-        plan::INTERNET.v4.into(),
-        SOON,
-    )?;
+    http_get(&other.vm("worker").pods()[1].ns, plan::INTERNET.v4.into(), SOON)?;
     Ok(())
 }
 
@@ -194,12 +162,7 @@ fn pods_reach_each_other_with_their_own_addresses() -> Result<()> {
         let echo = Server::start(&server.ns, Service::Echo, 0)?;
         for client in pods.iter().filter(|client| client.ns != server.ns) {
             for (to, from) in server.address.both().into_iter().zip(client.address.both()) {
-                assert_eq!(
-                    http_get(&client.ns, to, SOON)?.ip(),
-                    from,
-                    "seen at {}",
-                    server.ns
-                );
+                assert_eq!(http_get(&client.ns, to, SOON)?.ip(), from, "seen at {}", server.ns);
                 let address = SocketAddr::new(to, echo.port());
                 Connection::open(&client.ns, address, SOON)?.exchange(300_000)?;
             }
@@ -220,9 +183,7 @@ fn without_a_route_cameras_are_unreachable_by_port2() -> Result<()> {
             assert!(!ping.answered() && told, "{ns}: {}", ping.output);
         }
         let pod = &lab.vm("worker").pods()[0].ns;
-        let error = rtsp_options(pod, camera, SOON)
-            .err()
-            .context("it was reachable")?;
+        let error = rtsp_options(pod, camera, SOON).err().context("it was reachable")?;
         assert!(format!("{error:#}").contains("unreachable"), "{error:#}");
     }
     let got = Counters::read(&lab.ns("cam"), "eth0")? - before;
@@ -237,23 +198,14 @@ fn with_a_plain_route_cameras_are_reached_by_port3() -> Result<()> {
     let ports = lab.vms().map(|vm| (vm.port("Port3").switch, vm.name()));
     for (ns, own) in sources(&lab) {
         for (camera, own) in plan::CAMERA.both().into_iter().zip(own.both()) {
-            let before = ports
-                .clone()
-                .map(|(ns, port)| Counters::read(&ns, port).unwrap());
+            let before = ports.clone().map(|(ns, port)| Counters::read(&ns, port).unwrap());
             let seen = rtsp_options(&ns, camera, SOON)?;
             assert_eq!(seen.ip(), own, "{ns} to {camera}");
-            let after = ports
-                .clone()
-                .map(|(ns, port)| Counters::read(&ns, port).unwrap());
+            let after = ports.clone().map(|(ns, port)| Counters::read(&ns, port).unwrap());
             let vm = usize::from(ns.name().contains("worker"));
-            let (there, back) = (
-                after[vm].rx_packets - before[vm].rx_packets,
-                after[vm].tx_packets - before[vm].tx_packets,
-            );
-            assert!(
-                there >= 3 && back >= 2,
-                "{ns}: {there} and {back} packets on Port3"
-            );
+            let (there, back) =
+                (after[vm].rx_packets - before[vm].rx_packets, after[vm].tx_packets - before[vm].tx_packets);
+            assert!(there >= 3 && back >= 2, "{ns}: {there} and {back} packets on Port3");
         }
     }
     http_get(lab.vm("master").ns(), plan::INTERNET.v4.into(), SOON)?;
@@ -267,11 +219,7 @@ fn the_camera_streams_and_echoes_udp() -> Result<()> {
     add_camera_routes(&vm)?;
     for camera in plan::CAMERA.both() {
         vm.pods()[0].ns.run(|| {
-            let any: IpAddr = if camera.is_ipv4() {
-                [0; 4].into()
-            } else {
-                [0; 16].into()
-            };
+            let any: IpAddr = if camera.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
             let socket = std::net::UdpSocket::bind((any, 0))?;
             socket.set_read_timeout(Some(SOON))?;
             socket.connect((camera, plan::CAMERA_UDP_PORT))?;
@@ -295,17 +243,10 @@ fn an_unplugged_port_loses_its_carrier_at_once_and_regains_it() -> Result<()> {
     let lab = Lab::temporary()?;
     let vm = lab.vm("worker");
     let mut command = vm.ns().command("ip");
-    let mut monitor = command
-        .args(["-o", "monitor", "link"])
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut monitor = command.args(["-o", "monitor", "link"]).stdout(Stdio::piped()).spawn()?;
     let lines = BufReader::new(monitor.stdout.take().context("no output")?).lines();
     let (send, events) = channel();
-    thread::spawn(move || {
-        lines
-            .map_while(Result::ok)
-            .try_for_each(|line| send.send(line))
-    });
+    thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
     // The monitor says nothing at its start: a change that it sees tells that it listens.
     let mut number = 0;
     while events.recv_timeout(Duration::from_millis(20)).is_err() {
@@ -323,10 +264,7 @@ fn an_unplugged_port_loses_its_carrier_at_once_and_regains_it() -> Result<()> {
         vm.plug("Port3")?;
         wait_for("state UP")?;
         let took = begin.elapsed();
-        assert!(
-            took < Duration::from_millis(500),
-            "carrier events came after {took:?}"
-        );
+        assert!(took < Duration::from_millis(500), "carrier events came after {took:?}");
     }
     monitor.kill()?;
     monitor.wait()?;
@@ -340,16 +278,8 @@ fn captures_show_packets_and_their_ttl() -> Result<()> {
     add_camera_routes(&vm)?;
     let pod = &vm.pods()[0];
     for (camera, own, echo) in [
-        (
-            plan::CAMERA.v4.into(),
-            IpAddr::from(pod.address.v4),
-            "icmp[0] == 8",
-        ),
-        (
-            plan::CAMERA.v6.into(),
-            IpAddr::from(pod.address.v6),
-            "icmp6 and ip6[40] == 128",
-        ),
+        (plan::CAMERA.v4.into(), IpAddr::from(pod.address.v4), "icmp[0] == 8"),
+        (plan::CAMERA.v6.into(), IpAddr::from(pod.address.v6), "icmp6 and ip6[40] == 128"),
     ] {
         let capture = Tcpdump::start(&lab.ns("cam"), "eth0", echo)?;
         assert!(ping(&pod.ns, camera, &["-c", "2", "-i", "0.1"])?.answered());
@@ -357,10 +287,7 @@ fn captures_show_packets_and_their_ttl() -> Result<()> {
         for frame in &frames {
             // Two routers on the way: the VM and the camera gateway.
             assert_eq!(frame.ttl, Some(62), "{frame:?}");
-            assert!(
-                frame.text.contains(&format!("{own} > {camera}")),
-                "{frame:?}"
-            );
+            assert!(frame.text.contains(&format!("{own} > {camera}")), "{frame:?}");
         }
         assert!(capture.stop()?.is_empty());
     }

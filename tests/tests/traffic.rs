@@ -21,15 +21,8 @@ fn a_stream_of_50k_a_second_loses_nothing_on_a_good_path() -> Result<()> {
         let stream = UdpStream::start(&spec)?;
         stream.wait_for(50_000, SOON)?;
         let report = stream.stop()?;
-        assert_eq!(
-            (report.lost, report.duplicated, report.reordered),
-            (0, 0, 0),
-            "{report}"
-        );
-        assert!(
-            report.sent >= 50_000 && report.received == report.sent,
-            "{report}"
-        );
+        assert_eq!((report.lost, report.duplicated, report.reordered), (0, 0, 0), "{report}");
+        assert!(report.sent >= 50_000 && report.received == report.sent, "{report}");
     }
     Ok(())
 }
@@ -51,10 +44,7 @@ fn a_cut_path_is_reported_as_loss_with_its_length() -> Result<()> {
     let report = stream.stop()?;
     assert!(report.lost >= 900 && report.received >= 2000, "{report}");
     assert_eq!(report.sent, report.received + report.lost, "{report}");
-    assert!(
-        report.longest_outage >= Duration::from_millis(80),
-        "{report}"
-    );
+    assert!(report.longest_outage >= Duration::from_millis(80), "{report}");
     Ok(())
 }
 
@@ -106,18 +96,12 @@ fn hosts_send_what_a_wire_would_carry() -> Result<()> {
     let router = Router::pair()?;
     let (left, right) = (router.left(), router.right());
     let server = Server::start(&right.ns, Service::Echo, 0)?;
-    let filter = format!(
-        "tcp dst port {} and tcp[tcpflags] & tcp-push != 0",
-        server.port()
-    );
+    let filter = format!("tcp dst port {} and tcp[tcpflags] & tcp-push != 0", server.port());
     let capture = Tcpdump::start(router.ns(), "eth0", &filter)?;
     let target = SocketAddr::new(right.address.v4.into(), server.port());
     Connection::open(&left.ns, target, SOON)?.exchange(200_000)?;
     for frame in capture.wait_for(3, SOON)? {
-        assert!(
-            frame.text.contains("(correct)"),
-            "checksum left to a NIC: {frame:?}"
-        );
+        assert!(frame.text.contains("(correct)"), "checksum left to a NIC: {frame:?}");
         assert!(frame.length <= 1514, "longer than a wire takes: {frame:?}");
     }
     Ok(())

@@ -11,18 +11,16 @@ use crate::process;
 use crate::setup::{self, Toolchain};
 
 const TARGET: &str = "bpfel-unknown-none";
+const AGENT: &str = "netroute";
+const LAB_PEER: &str = "netroute-lab-peer";
 
 #[derive(clap::Args)]
-pub struct Args {
-    /// Build the agent without optimisation; the BPF object is always a release build
-    #[arg(long)]
-    debug: bool,
-}
+pub struct Args {}
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(_args: &Args) -> Result<()> {
     let paths = Paths::find()?;
     let object = object(&paths)?;
-    let agent = agent(&paths, !args.debug)?;
+    let agent = agent(&paths)?;
     for file in [&object, &agent] {
         let size = file.metadata().with_context(|| format!("cannot read {}", file.display()))?.len();
         println!("{:>9} bytes  {}", size, paths.shown(file));
@@ -41,15 +39,14 @@ pub fn object(paths: &Paths) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// Build the agent with the object that is there and return the path of its binary.
-pub fn agent(paths: &Paths, release: bool) -> Result<PathBuf> {
+/// Build the agent with the object that is there, and the lab's server beside it; return the path
+/// of the agent's binary.
+pub fn agent(paths: &Paths) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--package", "netroute-user", "--bin", "netroute"]).current_dir(&paths.workspace);
-    if release {
-        cargo.arg("--release");
-    }
-    process::run(&mut cargo)?;
-    Ok(paths.target().join(if release { "release" } else { "debug" }).join("netroute"))
+    // All members are chosen, so that crates are compiled with the features that the tests ask for too.
+    cargo.args(["build", "--release", "--workspace", "--bin", AGENT, "--bin", LAB_PEER]);
+    process::run(cargo.current_dir(&paths.workspace))?;
+    Ok(paths.target().join("release").join(AGENT))
 }
 
 /// `cargo <verb>` for the BPF crate, with all that its target asks for.

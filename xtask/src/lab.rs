@@ -48,10 +48,7 @@ pub fn up(name: &str) -> Result<Lab> {
     lab::build_servers()?;
     let begin = Instant::now();
     let lab = Lab::up(name)?;
-    println!(
-        "lab {name} is up ({:.1} s); look around:",
-        begin.elapsed().as_secs_f64()
-    );
+    println!("lab {name} is up ({:.1} s); look around:", begin.elapsed().as_secs_f64());
     let [master, _] = lab.vms();
     println!("  cargo xtask lab status --name {name}");
     println!("  {} ip route", enter(&master));

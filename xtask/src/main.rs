@@ -5,6 +5,7 @@
 
 mod abi;
 mod build;
+mod demo;
 mod elf;
 mod lab;
 mod lint;
@@ -12,6 +13,7 @@ mod paths;
 mod process;
 mod progress;
 mod setup;
+mod test;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,10 @@ enum Command {
     Setup(setup::Args),
     /// Build the BPF object and the agent that carries it
     Build(build::Args),
+    /// Build, then start the agent: on the lab's VMs with a demonstration, or on this machine's NICs
+    BuildAndLoad(demo::Args),
+    /// Run the tests and say what was skipped and why
+    Test(test::Args),
     /// Check the BPF object for paths to a panic and print instruction counts
     Elf(elf::Args),
     /// Write the map layouts of the BPF object to netroute-common/abi.txt, or check them
@@ -44,6 +50,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::BuildAndLoad(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
         Command::Elf(args) => elf::run(&args),
         Command::Abi(args) => abi::run(&args),
         Command::Lab(args) => setup::run(&setup::Args::default()).and_then(|()| args.run()),

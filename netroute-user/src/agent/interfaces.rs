@@ -30,7 +30,11 @@ impl Wanted {
     }
 
     fn nic_devices(&self) -> Vec<NicDevice> {
-        let device = |(ifindex, (name, mac)): (&u32, &(String, [u8; 6]))| NicDevice { ifindex: *ifindex, name: name.clone(), mac: *mac };
+        let device = |(ifindex, (name, mac)): (&u32, &(String, [u8; 6]))| NicDevice {
+            ifindex: *ifindex,
+            name: name.clone(),
+            mac: *mac,
+        };
         self.nics.iter().map(device).collect()
     }
 
@@ -62,9 +66,17 @@ impl Attached {
         // The errors name interfaces; what is missing from the list says which indices they mean.
         let missing = attached.incomplete();
         for ifindex in missing {
-            let name = attached.served.nics.get(&ifindex).map(|(name, _)| name).or(attached.served.pods.get(&ifindex));
+            let name = attached
+                .served
+                .nics
+                .get(&ifindex)
+                .map(|(name, _)| name)
+                .or(attached.served.pods.get(&ifindex));
             let prefix = name.map(|name| format!("{name}:")).unwrap_or_default();
-            let reason = errors.iter().map(|error| crate::error::chain(error)).find(|reason| reason.starts_with(&prefix));
+            let reason = errors
+                .iter()
+                .map(|error| crate::error::chain(error))
+                .find(|reason| reason.starts_with(&prefix));
             attached.refused.insert(ifindex, reason.unwrap_or_else(|| "not attached".to_owned()));
         }
         Ok(attached)
@@ -72,8 +84,11 @@ impl Attached {
 
     /// Indices that lack one of their programs.
     fn incomplete(&self) -> Vec<u32> {
-        let has = |ifindex: u32, hook: Hook| self.attachments.list().any(|a| a.ifindex == ifindex && a.hook == hook);
-        let nics = self.served.nics.keys().filter(|nic| !has(**nic, Hook::XdpNic) || !has(**nic, Hook::TcNic));
+        let has = |ifindex: u32, hook: Hook| {
+            self.attachments.list().any(|a| a.ifindex == ifindex && a.hook == hook)
+        };
+        let nics =
+            self.served.nics.keys().filter(|nic| !has(**nic, Hook::XdpNic) || !has(**nic, Hook::TcNic));
         let pods = self.served.pods.keys().filter(|pod| !has(**pod, Hook::TcPod));
         nics.chain(pods).copied().collect()
     }
@@ -85,8 +100,13 @@ impl Attached {
             return;
         }
         let old = std::mem::replace(&mut self.served, wanted.clone());
-        let gone: BTreeSet<u32> = old.nics.keys().filter(|nic| !wanted.nics.contains_key(nic)).copied()
-            .chain(old.pods.keys().filter(|pod| !wanted.pods.contains_key(pod)).copied()).collect();
+        let gone: BTreeSet<u32> = old
+            .nics
+            .keys()
+            .filter(|nic| !wanted.nics.contains_key(nic))
+            .copied()
+            .chain(old.pods.keys().filter(|pod| !wanted.pods.contains_key(pod)).copied())
+            .collect();
         for ifindex in gone {
             self.refused.remove(&ifindex);
             if let Err(error) = self.attachments.detach_interface(ifindex) {

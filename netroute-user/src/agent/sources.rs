@@ -38,7 +38,11 @@ impl Sources {
 pub enum Change {
     /// Add or update; all or none.
     Set(Vec<CustomRoute>),
-    Remove { destination: IpNet, interface: String, next_hop: Option<IpAddr> },
+    Remove {
+        destination: IpNet,
+        interface: String,
+        next_hop: Option<IpAddr>,
+    },
 }
 
 /// Why a change is refused; nothing was changed.
@@ -96,7 +100,12 @@ impl Sources {
         Ok(touched)
     }
 
-    fn remove(&mut self, destination: IpNet, interface: &str, next_hop: Option<IpAddr>) -> Result<Touched, ChangeError> {
+    fn remove(
+        &mut self,
+        destination: IpNet,
+        interface: &str,
+        next_hop: Option<IpAddr>,
+    ) -> Result<Touched, ChangeError> {
         let matches = |key: &RouteKey| {
             key.destination == destination
                 && key.interface == interface
@@ -117,11 +126,21 @@ impl Sources {
     }
 }
 
+/// The key with its interface by the configured alias.
+#[must_use]
+pub fn canonical_key(key: &RouteKey, interfaces: &[Interface]) -> RouteKey {
+    RouteKey { interface: canonical(&key.interface, interfaces), ..key.clone() }
+}
+
 /// The configured alias that a name means, in its own spelling; other names stay as they are.
 #[must_use]
 pub fn canonical(name: &str, interfaces: &[Interface]) -> String {
     let alias = interfaces.iter().find(|interface| interface.alias.eq_ignore_ascii_case(name));
-    let device = || interfaces.iter().find(|interface| matches!(&interface.device, DeviceRef::Name(device) if device == name));
+    let device = || {
+        interfaces
+            .iter()
+            .find(|interface| matches!(&interface.device, DeviceRef::Name(device) if device == name))
+    };
     alias.or_else(device).map_or_else(|| name.to_owned(), |interface| interface.alias.clone())
 }
 
@@ -153,7 +172,11 @@ mod tests {
     #[test]
     fn r7_removal_takes_all_next_hops_of_the_prefix_on_the_interface() {
         let mut sources = Sources::default();
-        let routes = [("192.168.20.0/24", "192.168.20.1"), ("192.168.20.0/24", "192.168.20.2"), ("10.9.0.0/16", "192.168.20.1")];
+        let routes = [
+            ("192.168.20.0/24", "192.168.20.1"),
+            ("192.168.20.0/24", "192.168.20.2"),
+            ("10.9.0.0/16", "192.168.20.1"),
+        ];
         let routes = routes.map(|(to, via)| route(to, via, "eth1", Origin::Cli));
         sources.apply(&Change::Set(routes.to_vec()), &port3()).expect("set");
         let destination = "192.168.20.0/24".parse().expect("prefix");

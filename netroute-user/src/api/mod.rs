@@ -1,5 +1,25 @@
 //! The agent's API: HTTP with JSON over a Unix socket. The server turns requests into [`request`]s
 //! to the agent; it knows neither maps nor files.
 
+pub mod client;
 pub mod request;
+pub mod server;
+pub mod socket;
 pub mod types;
+
+/// Paths of the API, the same for server and client.
+pub mod path {
+    pub const ROUTES: &str = "/v1/routes";
+    pub const IMPORT: &str = "/v1/routes/import";
+    pub const EXPORT: &str = "/v1/routes/export";
+    pub const ROUTE_GET: &str = "/v1/routes/get";
+    pub const NEXT_HOPS: &str = "/v1/nexthops";
+    pub const DROPS: &str = "/v1/drops";
+    pub const STATUS: &str = "/v1/status";
+    pub const DOCTOR: &str = "/v1/doctor";
+    pub const DIFF: &str = "/v1/diff";
+    pub const DETACH: &str = "/v1/detach";
+}
+
+#[cfg(test)]
+mod tests;

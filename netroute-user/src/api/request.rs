@@ -7,9 +7,10 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::{
-    DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteGetView, RouteView, StatusView,
+    DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView, StatusView,
 };
 use crate::desired::route::CustomRoute;
+use crate::observe::metrics::Sample;
 
 /// Nothing was changed; one line that says why and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,10 +56,10 @@ pub enum Request {
         routes: Vec<CustomRoute>,
         reply: Reply<ImportView>,
     },
-    /// The routes of the command line; with `all` every custom route.
+    /// The routes of the command line, or with `all` every custom route (`RouteEntry::from`).
     ExportRoutes {
         all: bool,
-        reply: Reply<Vec<CustomRoute>>,
+        reply: Reply<Vec<RouteEntry>>,
     },
     RouteGet {
         address: IpAddr,
@@ -79,6 +80,9 @@ pub enum Request {
     },
     Diff {
         reply: Reply<DiffView>,
+    },
+    Metrics {
+        reply: Reply<Sample>,
     },
     /// Remove programs, maps and mirrored routes, then end.
     Detach {

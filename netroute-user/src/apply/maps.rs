@@ -34,7 +34,7 @@ impl KernelStore {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         Self::from_maps(|name| {
             let map = MapData::from_pin(folder.join(name)).and_then(Map::from_map_data);
-            map.map_err(|source| StoreError::Map { map: name, operation: "open", source })
+            map.map_err(|source| StoreError::Map { map: name, operation: "open", source: source.into() })
         })
     }
 
@@ -72,7 +72,7 @@ impl KernelStore {
                 MapError::OutOfBounds { index, max_entries } => {
                     StoreError::NoSlot { map, slot: index, capacity: max_entries, key: limit_key(map) }
                 }
-                source => StoreError::Map { map, operation: "write", source },
+                source => StoreError::Map { map, operation: "write", source: source.into() },
             },
         }
     }
@@ -143,11 +143,15 @@ fn used<V: aya::Pod + IntoBytes + zerocopy::Immutable>(
 }
 
 fn typed<T: TryFrom<Map, Error = MapError>>(map: &'static str, opened: Map) -> Result<T, StoreError> {
-    T::try_from(opened).map_err(|source| StoreError::Map { map, operation: "use", source })
+    T::try_from(opened).map_err(|source| StoreError::Map { map, operation: "use", source: source.into() })
 }
 
 fn capacity(name: &'static str, map: &Map) -> Result<u32, StoreError> {
-    let info = info(map).map_err(|source| StoreError::Map { map: name, operation: "look at", source })?;
+    let info = info(map).map_err(|source| StoreError::Map {
+        map: name,
+        operation: "look at",
+        source: source.into(),
+    })?;
     Ok(info.max_entries())
 }
 
@@ -160,7 +164,7 @@ pub(crate) fn info(map: &Map) -> Result<MapInfo, MapError> {
 }
 
 fn reading(map: &'static str) -> impl Fn(MapError) -> StoreError {
-    move |source| StoreError::Map { map, operation: "read", source }
+    move |source| StoreError::Map { map, operation: "read", source: source.into() }
 }
 
 fn port(ports: &mut DevMap<MapData>, slot: u32, ifindex: u32) -> Result<(), MapError> {

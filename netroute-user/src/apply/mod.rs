@@ -2,6 +2,7 @@
 
 pub mod fib;
 pub mod maps;
+pub mod neighbours;
 pub mod store;
 pub mod store_memory;
 

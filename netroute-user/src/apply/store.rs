@@ -32,7 +32,7 @@ pub enum StoreError {
         map: &'static str,
         operation: &'static str,
         #[source]
-        source: aya::maps::MapError,
+        source: Box<aya::maps::MapError>,
     },
     #[error("write {number} was made to fail")]
     Injected { number: u64 },
@@ -170,5 +170,97 @@ impl Freed {
             return Vec::new();
         }
         rest.iter().filter(|step| removes(step)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netroute_common::layout::route::{Group, Member, NextHop, Route};
+    use zerocopy::FromZeros;
+
+    use super::*;
+    use crate::apply::MemoryStore;
+    use crate::plan::diff;
+
+    const LIMITS: Limits = Limits { routes4: 4, routes6: 4, groups: 16, next_hops: 16, route_stats: 64 };
+
+    /// `count` routes over one group of one next hop.
+    fn image(count: u8, id: u32) -> Image {
+        let next_hop = NextHop { ifindex: id, ..NextHop::new_zeroed() };
+        let mut group = Group { len: 1, members: [Member::default(); 16] };
+        group.members[0].next_hop = id;
+        let route = |number| {
+            let prefix = ipnet::Ipv4Net::new_assert([id as u8, number, 0, 0].into(), 16);
+            (prefix, Route { group: id, stats: 0 })
+        };
+        Image {
+            routes4: (0..count).map(route).collect(),
+            groups: [(id, group)].into(),
+            next_hops: [(id, next_hop)].into(),
+            ports: [(id, id)].into(),
+            ..Image::default()
+        }
+    }
+
+    /// No entry refers to one that is not there.
+    fn is_consistent(image: &Image) -> bool {
+        image.routes4.values().all(|route| image.groups.contains_key(&route.group))
+            && image.groups.values().all(|group| image.next_hops.contains_key(&group.members[0].next_hop))
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_key_to_raise() {
+        assert_eq!(check_capacity(&image(4, 8), &LIMITS), Ok(()));
+        let error = check_capacity(&image(5, 8), &LIMITS).unwrap_err();
+        assert_eq!((error.map, error.needed, error.capacity, error.key), ("ROUTES4", 5, 4, "limits.routes4"));
+        assert_eq!(check_capacity(&image(1, 16), &LIMITS).unwrap_err().key, "limits.groups");
+        let mut counted = image(1, 8);
+        counted.routes4.values_mut().for_each(|route| route.stats = 63);
+        assert_eq!(check_capacity(&counted, &LIMITS), Ok(()));
+        counted.groups.values_mut().for_each(|group| group.len = 2);
+        assert_eq!(check_capacity(&counted, &LIMITS).unwrap_err().key, "limits.routeStats");
+    }
+
+    #[test]
+    fn cut_short_anywhere_it_is_consistent_and_can_be_finished() {
+        let (old, new) = (image(3, 8), image(4, 9));
+        let total = diff(&old, &new).steps.len() as u64;
+        for stop in 0..total {
+            let mut store = MemoryStore::new(Limits { routes4: 16, ..LIMITS });
+            apply(&diff(&Image::default(), &old), &mut store).unwrap();
+            let before = store.writes();
+            let mut store = store.failing_at(before + stop);
+            let error = apply(&diff(&old, &new), &mut store).unwrap_err();
+            assert_eq!(error.done as u64, stop);
+            assert!(is_consistent(store.image()), "after {stop} of {total} steps");
+            store.heal();
+            apply(&diff(&store.read().unwrap(), &new), &mut store).unwrap();
+            assert_eq!(store.image(), &new);
+        }
+    }
+
+    #[test]
+    fn room_is_made_only_where_it_lacks() {
+        let (old, new) = (image(4, 8), image(4, 9));
+        let mut store = MemoryStore::new(LIMITS);
+        apply(&diff(&Image::default(), &old), &mut store).unwrap();
+        let applied = apply(&diff(&old, &new), &mut store).unwrap();
+        assert_eq!(store.image(), &new);
+        assert_eq!(applied.steps, diff(&old, &new).steps.len(), "each step once");
+        let error = apply(&diff(&new, &image(5, 9)), &mut store).unwrap_err();
+        assert!(matches!(error.source, StoreError::Full { map: "ROUTES4", .. }));
+        assert_eq!(store.image(), &new, "nothing changed");
+    }
+
+    #[test]
+    fn a_failover_is_one_write() {
+        let mut store = MemoryStore::new(LIMITS);
+        let up = image(4, 8);
+        apply(&diff(&Image::default(), &up), &mut store).unwrap();
+        let mut down = up.clone();
+        down.next_hops.values_mut().for_each(|next_hop| next_hop.alive ^= 1);
+        let before = store.writes();
+        apply(&diff(&up, &down), &mut store).unwrap();
+        assert_eq!((store.writes() - before, store.writes_to("NEXTHOPS")), (1, 2));
     }
 }

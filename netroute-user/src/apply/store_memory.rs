@@ -89,33 +89,15 @@ impl MapStore for MemoryStore {
         let map = map_of(step);
         let Self { image, limits, .. } = self;
         match *step {
-            Step::SetPort { slot, ifindex } => {
-                Self::slot(slot, map, abi::MAX_PORTS)?;
-                image.ports.insert(slot, ifindex);
-            }
-            Step::SetNextHop { id, next_hop } => {
-                Self::slot(id, map, limits.next_hops)?;
-                image.next_hops.insert(id, next_hop);
-            }
-            Step::SetGroup { id, group } => {
-                Self::slot(id, map, limits.groups)?;
-                image.groups.insert(id, group);
-            }
+            Step::SetPort { slot, .. } => Self::slot(slot, map, abi::MAX_PORTS)?,
+            Step::SetNextHop { id, .. } => Self::slot(id, map, limits.next_hops)?,
+            Step::SetGroup { id, .. } => Self::slot(id, map, limits.groups)?,
             Step::ResetRouteStats { slot } => Self::slot(slot, map, limits.route_stats)?,
-            Step::SetRoute4 { prefix, route } => {
-                Self::room(&image.routes4, &prefix, map, limits.routes4)?;
-                image.routes4.insert(prefix, route);
-            }
-            Step::SetRoute6 { prefix, route } => {
-                Self::room(&image.routes6, &prefix, map, limits.routes6)?;
-                image.routes6.insert(prefix, route);
-            }
-            Step::RemoveRoute4 { prefix } => drop(image.routes4.remove(&prefix)),
-            Step::RemoveRoute6 { prefix } => drop(image.routes6.remove(&prefix)),
-            Step::ClearGroup { id } => drop(image.groups.remove(&id)),
-            Step::ClearNextHop { id } => drop(image.next_hops.remove(&id)),
-            Step::ClearPort { slot } => drop(image.ports.remove(&slot)),
+            Step::SetRoute4 { prefix, .. } => Self::room(&image.routes4, &prefix, map, limits.routes4)?,
+            Step::SetRoute6 { prefix, .. } => Self::room(&image.routes6, &prefix, map, limits.routes6)?,
+            _ => {}
         }
+        step.apply_to(image);
         *self.writes.entry(map).or_default() += 1;
         Ok(())
     }

@@ -20,7 +20,7 @@ use super::status::{State, Status, Statuses};
 use super::table::{self, Entry, Table};
 use super::{Compiled, Gateway, Inputs};
 use crate::compile::admission;
-use crate::desired::route::{CustomRoute, RouteKey};
+use crate::desired::route::{CustomRoute, Probe, RouteKey};
 use crate::kernel::{KernelNextHop, KernelRoute, KernelRouteKind, Link};
 
 /// One way a prefix could go.
@@ -44,6 +44,7 @@ pub(super) struct Builder<'a> {
     fib: Fib,
     statuses: Statuses,
     keep: BTreeSet<Gateway>,
+    probes: BTreeMap<Gateway, Probe>,
 }
 
 impl<'a> Builder<'a> {
@@ -64,6 +65,7 @@ impl<'a> Builder<'a> {
             fib: Fib::new(),
             statuses: Statuses::new(),
             keep: BTreeSet::new(),
+            probes: BTreeMap::new(),
             inputs,
         }
     }
@@ -84,7 +86,13 @@ impl<'a> Builder<'a> {
         let (next_hops, ports) = self.next_hops.finish();
         self.image.next_hops = next_hops;
         self.image.ports = ports;
-        Compiled { image: self.image, fib: self.fib, statuses: self.statuses, keep: self.keep }
+        Compiled {
+            image: self.image,
+            fib: self.fib,
+            statuses: self.statuses,
+            keep: self.keep,
+            probes: self.probes,
+        }
     }
 
     /// Gives each custom route its link, or its reason for having none.
@@ -111,7 +119,7 @@ impl<'a> Builder<'a> {
                     continue;
                 }
             };
-            if let Err(refusal) = admission::admit(link, kernel, route.forced, key.next_hop) {
+            if let Err(refusal) = admission::admission(link, &kernel.links, &kernel.addresses, route.forced) {
                 self.status(key, State::Invalid, refusal.to_string());
                 continue;
             }
@@ -172,7 +180,11 @@ impl<'a> Builder<'a> {
 
     fn custom_candidate(&mut self, route: &'a CustomRoute, link: &Link) -> Option<Candidate<'a>> {
         let key = &route.key;
-        self.keep.insert(Gateway { ifindex: link.index, address: key.next_hop });
+        let gateway = Gateway { ifindex: link.index, address: key.next_hop };
+        self.keep.insert(gateway);
+        if let Some(probe) = route.probe {
+            self.probes.entry(gateway).or_insert(probe);
+        }
         let Some(resolved) = self.next_hops.neighbour(link, key.next_hop) else {
             let reason = match link.mac {
                 None => format!("{} is not an Ethernet interface", link.name),

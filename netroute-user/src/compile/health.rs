@@ -21,15 +21,22 @@ pub enum Health {
 /// Judges the next hop `gateway` on `link`.
 #[must_use]
 pub fn judge(kernel: &KernelState, link: &Link, address: IpAddr) -> Health {
+    if link.up && link.carrier && !has_address(kernel, link.index, address) {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        return Health::Down(format!("{} has no {family} address", link.name));
+    }
+    judge_pod(kernel, link, address)
+}
+
+/// Judges a pod behind `link`, the host end of its veth. Network plugins give that end no address:
+/// the node answers for the pod's gateway by proxy ARP and asks with an address of another link.
+#[must_use]
+pub fn judge_pod(kernel: &KernelState, link: &Link, address: IpAddr) -> Health {
     if !link.up {
         return Health::Down(format!("{} is administratively down", link.name));
     }
     if !link.carrier {
         return Health::Down(format!("{} has no carrier", link.name));
-    }
-    if !has_address(kernel, link.index, address) {
-        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-        return Health::Down(format!("{} has no {family} address", link.name));
     }
     let key = NeighbourKey { ifindex: link.index, address };
     match kernel.neighbours.get(&key) {
@@ -56,4 +63,35 @@ fn has_address(kernel: &KernelState, ifindex: u32, family_of: IpAddr) -> bool {
             && address.usable
             && address.address.addr().is_ipv4() == family_of.is_ipv4()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Neighbour;
+
+    #[test]
+    fn only_a_pod_needs_no_address_on_its_link() {
+        let (name, mac) = ("vethpod1".to_owned(), [2, 0, 0, 0, 0, 1]);
+        let link = Link {
+            index: 5,
+            name,
+            altnames: Vec::new(),
+            mac: Some([0xee; 6]),
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            master: None,
+            kind: Some("veth".to_owned()),
+            loopback: false,
+            xdp_transmit: None,
+        };
+        let address = IpAddr::from([10, 244, 1, 10]);
+        let mut kernel = KernelState::default();
+        let neighbour = Neighbour { mac: Some(mac), state: NeighbourState::Reachable };
+        kernel.neighbours.insert(NeighbourKey { ifindex: 5, address }, neighbour);
+        assert_eq!(judge_pod(&kernel, &link, address), Health::Alive { mac });
+        let refused = Health::Down("vethpod1 has no IPv4 address".to_owned());
+        assert_eq!(judge(&kernel, &link, address), refused);
+    }
 }

@@ -31,11 +31,15 @@ impl Holds {
     pub fn observe(&mut self, gateway: Gateway, down: bool, now: Instant) {
         let hold = self.gateways.get(&gateway).copied();
         match (down, hold) {
-            (true, _) => drop(self.gateways.insert(gateway, Hold::Down)),
-            (false, Some(Hold::Down)) => {
-                drop(self.gateways.insert(gateway, Hold::Until(now + self.hold_time)))
+            (true, _) => {
+                self.gateways.insert(gateway, Hold::Down);
             }
-            (false, Some(Hold::Until(end))) if end <= now => drop(self.gateways.remove(&gateway)),
+            (false, Some(Hold::Down)) => {
+                self.gateways.insert(gateway, Hold::Until(now + self.hold_time));
+            }
+            (false, Some(Hold::Until(end))) if end <= now => {
+                self.gateways.remove(&gateway);
+            }
             (false, _) => {}
         }
     }

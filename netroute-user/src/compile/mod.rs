@@ -11,6 +11,7 @@ pub mod holds;
 pub mod ids;
 pub mod image;
 pub mod interfaces;
+pub mod lookup;
 pub mod mirror;
 pub mod next_hops;
 pub mod special;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::desired::Desired;
+use crate::desired::route::Probe;
 use crate::kernel::KernelState;
 use image::{Image, Limits};
 use mirror::Fib;
@@ -66,6 +68,8 @@ pub struct Compiled {
     pub statuses: Statuses,
     /// Neighbours the agent keeps resolved: gateways of routes and addresses of pods.
     pub keep: BTreeSet<Gateway>,
+    /// Next hops to ask for signs of life, and how.
+    pub probes: BTreeMap<Gateway, Probe>,
 }
 
 /// Compiles the whole table.

@@ -8,7 +8,7 @@ use netroute_common::layout::route::{
     FIRST_FREE_ID, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_POD, NextHop, fixed_id,
 };
 
-use super::health::{Health, judge};
+use super::health::{Health, judge, judge_pod};
 use super::ids::{Ids, NextHopIdentity};
 use super::image::Image;
 use super::interfaces::Interfaces;
@@ -76,7 +76,7 @@ impl<'a> NextHops<'a> {
             ..NextHop::default()
         };
         let id = self.ids.get(&NextHopIdentity::from(&next_hop))?;
-        let health = self.health(link, gateway);
+        let health = self.health(link, gateway, kind);
         next_hop.alive = u8::from(matches!(health, Health::Alive { .. }));
         next_hop.destination_mac = match health {
             Health::Alive { mac } | Health::Held { mac: Some(mac) } => mac,
@@ -94,7 +94,8 @@ impl<'a> NextHops<'a> {
         Some(Resolved { id, health })
     }
 
-    fn health(&self, link: &Link, gateway: Gateway) -> Health {
+    fn health(&self, link: &Link, gateway: Gateway, kind: u8) -> Health {
+        let judge = if kind == KIND_POD { judge_pod } else { judge };
         let judged = judge(self.inputs.kernel, link, gateway.address);
         match (self.inputs.suspended.get(&gateway), judged) {
             (_, Health::Down(reason)) => Health::Down(reason),

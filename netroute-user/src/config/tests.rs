@@ -126,7 +126,7 @@ fn values_out_of_range_are_refused_with_their_line() {
             "agent.yaml:3: clusterCidrs.pods[0]: 10.244.0.1/16 has host bits",
         ),
         ("nodeName: \"\"", "agent.yaml:3: nodeName: is empty"),
-        ("interfaces: []", "agent.yaml:3: the key \"interfaces\" stands here twice"),
+        ("interfaces: []", "agent.yaml:1: the key \"interfaces\" is there twice"),
     ] {
         let message = refusal(&format!("{MINIMAL}{text}\n"));
         assert!(message.starts_with(expected), "{text}\n got {message}\nwant {expected}");

@@ -4,6 +4,7 @@ pub mod address;
 pub mod manifests;
 pub mod netlink;
 pub mod objects;
+pub mod probe;
 pub mod problem;
 pub mod state_dir;
 pub mod yaml;

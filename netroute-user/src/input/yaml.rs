@@ -127,7 +127,7 @@ fn found<E: serde::de::Error>() -> E {
 /// Turns serde's wording into the operator's: no position (it is given apart), "key" for "field",
 /// and the nearest known key.
 fn wording(message: &str) -> String {
-    let message = message.rsplit_once(" at line ").map_or(message, |(text, _)| text);
+    let message = &without_positions(message);
     if let Some((before, after)) = message.split_once("unknown field `")
         && let Some((key, known)) = after.split_once('`')
     {
@@ -142,9 +142,21 @@ fn wording(message: &str) -> String {
         return format!("{before}the key \"{}\" is missing", after.trim_end_matches('`'));
     }
     if let Some((before, after)) = message.split_once("duplicate field `") {
-        return format!("{before}the key \"{}\" stands here twice", after.trim_end_matches('`'));
+        return format!("{before}the key \"{}\" is there twice", after.trim_end_matches('`'));
     }
     message.to_owned()
+}
+
+/// libyaml counts from the beginning of the document and may say it twice.
+fn without_positions(message: &str) -> String {
+    let mut parts = message.split(" at line ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let after = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let after = after.strip_prefix(" column ").unwrap_or(after);
+        text.push_str(after.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    text
 }
 
 fn backquoted(text: &str) -> Vec<&str> {
@@ -216,5 +228,13 @@ mod tests {
     fn missing_keys_are_named() {
         let error = documents("{}")[0].parse::<Two>().unwrap_err();
         assert_eq!(error.message, "the key \"device\" is missing");
+    }
+
+    #[test]
+    fn broken_yaml_says_where_in_the_file() {
+        let error =
+            documents("# head\n---\na: {b: 1\n---\nb: 1\n")[0].parse::<serde_norway::Value>().unwrap_err();
+        assert_eq!(error.message, "did not find expected ',' or '}', while parsing a flow mapping");
+        assert_eq!(error.line, Some(4));
     }
 }

@@ -112,7 +112,7 @@ impl Attachments {
             if pin.hold == Hold::Filter {
                 filter::detach(ifindex).map_err(failed)?;
             }
-            links.extend(release::unpin(&pin.path).map_err(failed)?);
+            links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }
         release::wait_gone(&links);
         Ok(())
@@ -121,6 +121,15 @@ impl Attachments {
     /// What this agent attached or adopted, by interface index.
     pub fn list(&self) -> impl Iterator<Item = &Attached> {
         self.attached.values()
+    }
+
+    /// The kernel's program ids, by interface and hook.
+    pub(super) fn program_ids(&self) -> BTreeMap<(u32, Hook), u32> {
+        let pins = self.pins.attachments().unwrap_or_default();
+        let linked = pins.into_iter().filter(|pin| pin.hold == Hold::Link);
+        linked
+            .filter_map(|pin| Some(((pin.ifindex, pin.hook), super::running::program_of(&pin.path)?)))
+            .collect()
     }
 
     /// Capacity and memory of each map.
@@ -143,7 +152,8 @@ impl Attachments {
             .ok_or_else(|| AttachError::Gone { interface: interface.to_owned() })?;
         let program = program::classifier(&mut self.classifiers, program)
             .map_err(|source| AttachError::Load { interface: name.clone(), source: Box::new(source) })?;
-        let mode = tc::attach(&self.pins, Place { hook, ifindex, name: &name }, program)?;
+        let mode =
+            tc::attach(&self.pins, Place { hook, ifindex, name: &name }, program, self.source.filters)?;
         self.note(hook, ifindex, &name, mode);
         Ok(mode)
     }
@@ -169,7 +179,7 @@ impl Attachments {
             if pin.hold == Hold::Filter {
                 filter::detach(pin.ifindex).map_err(failed)?;
             }
-            links.extend(release::unpin(&pin.path).map_err(failed)?);
+            links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }
         release::wait_gone(&links);
         Ok(())

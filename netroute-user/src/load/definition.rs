@@ -54,7 +54,7 @@ pub(super) fn wanted(
     object: &[u8],
     limits: &Limits,
 ) -> Result<BTreeMap<&'static str, Definition>, LoadError> {
-    let object = Object::parse(object).map_err(|source| LoadError::Object { source })?;
+    let object = Object::parse(object).map_err(|source| LoadError::Object { source: source.into() })?;
     let capacities = BTreeMap::from(capacities(limits));
     NAMES
         .into_iter()
@@ -86,7 +86,7 @@ pub(super) fn is_pinned(
         if !path.exists() {
             return Ok(false);
         }
-        let found = pinned(&path).map_err(|source| LoadError::PinnedMap { path, source })?;
+        let found = pinned(&path).map_err(|source| LoadError::PinnedMap { path, source: source.into() })?;
         if found != *definition {
             tracing::info!(map = name, ?found, wanted = ?definition, "pinned map is of another shape");
             return Ok(false);

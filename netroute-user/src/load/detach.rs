@@ -37,7 +37,7 @@ pub fn detach(bpffs: &Path) -> Result<Detached, LoadError> {
         if pin.hold == Hold::Filter {
             filter::detach(pin.ifindex).map_err(failed)?;
         }
-        links.extend(release::unpin(&pin.path).map_err(failed)?);
+        links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         detached.programs.push((pin.hook, pin.ifindex));
     }
     pins.remove_all()?;

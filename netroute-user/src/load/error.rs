@@ -26,15 +26,15 @@ pub enum LoadError {
     #[error("cannot {operation} {path}")]
     Folder { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("the BPF object is damaged: build or install netroute again")]
-    Object { source: aya_obj::ParseError },
+    Object { source: Box<aya_obj::ParseError> },
     #[error("the BPF object has no {what} `{name}`: agent and object are of different versions")]
     Missing { what: &'static str, name: &'static str },
     #[error("cannot create the maps in {folder}")]
-    Maps { folder: PathBuf, source: aya::EbpfError },
+    Maps { folder: PathBuf, source: Box<aya::EbpfError> },
     #[error("cannot open the pinned map {path}: `netroute detach` removes it, then start the agent again")]
-    PinnedMap { path: PathBuf, source: aya::maps::MapError },
+    PinnedMap { path: PathBuf, source: Box<aya::maps::MapError> },
     #[error("the kernel refused the program `{name}`")]
-    Program { name: &'static str, source: ProgramError },
+    Program { name: &'static str, source: Box<ProgramError> },
 }
 
 /// One interface could not be served; the others go on.
@@ -46,11 +46,11 @@ pub enum AttachError {
     )]
     ForeignXdp { interface: String, program: u32 },
     #[error("{interface}: neither native nor generic XDP works here (native: {native})")]
-    Xdp { interface: String, native: io::Error, source: ProgramError },
+    Xdp { interface: String, native: io::Error, source: Box<ProgramError> },
     #[error("{interface}: the kernel has no XDP links: Linux 5.9 or newer is needed")]
     NoXdpLinks { interface: String },
     #[error("{interface}: cannot attach to TC ingress")]
-    Tc { interface: String, source: ProgramError },
+    Tc { interface: String, source: Box<ProgramError> },
     #[error("{interface}: a foreign TC filter has priority {priority}; remove it or move it")]
     ForeignFilter { interface: String, priority: u16 },
     #[error("{interface}: cannot ask the kernel about it")]
@@ -58,7 +58,7 @@ pub enum AttachError {
     #[error("{interface}: the interface is gone")]
     Gone { interface: String },
     #[error("{interface}: cannot pin {path}")]
-    Pin { interface: String, path: PathBuf, source: aya::pin::PinError },
+    Pin { interface: String, path: PathBuf, source: Box<aya::pin::PinError> },
     #[error("{interface}: cannot remove {path}")]
     Unpin { interface: String, path: PathBuf, source: io::Error },
     #[error("{interface}: its program cannot be loaded")]

@@ -56,7 +56,7 @@ pub(super) fn replace(
 ) -> Result<Mode, AttachError> {
     let link = filter(place.name).map_err(|source| query(place, source))?;
     let replaced = program.attach_to_link(link).and_then(|id| program.take_link(id));
-    release::unpin(record).map_err(|source| AttachError::Unpin {
+    release::unpin(record, place.hook, place.ifindex).map_err(|source| AttachError::Unpin {
         interface: place.name.to_owned(),
         path: record.to_path_buf(),
         source,
@@ -95,12 +95,12 @@ fn write_record(place: Place<'_>, program: &mut SchedClassifier, record: &Path) 
     program.pin(record).map_err(|source| AttachError::Pin {
         interface: place.name.to_owned(),
         path: record.to_path_buf(),
-        source,
+        source: source.into(),
     })
 }
 
 fn refused(place: Place<'_>, source: aya::programs::ProgramError) -> AttachError {
-    AttachError::Tc { interface: place.name.to_owned(), source }
+    AttachError::Tc { interface: place.name.to_owned(), source: source.into() }
 }
 
 fn query(place: Place<'_>, source: io::Error) -> AttachError {

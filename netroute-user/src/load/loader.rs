@@ -27,7 +27,15 @@ pub struct Loader {
 impl Loader {
     /// `object` is the compiled BPF object, `bpffs` the agent's folder on the BPF file system.
     pub fn new(object: &'static [u8], bpffs: &Path, limits: Limits) -> Self {
-        Self { pins: Pins::new(bpffs), source: Source { object, limits } }
+        Self { pins: Pins::new(bpffs), source: Source { object, limits, filters: false } }
+    }
+
+    /// Attaches to TC by clsact filters, as on kernels before Linux 6.6, even where TCX links are
+    /// to be had: for nodes whose other TC programs are filters too and must keep their order.
+    #[must_use]
+    pub fn with_filters(mut self) -> Self {
+        self.source.filters = true;
+        self
     }
 
     /// Takes the folder, and adopts the pinned maps if they are what object and limits ask for;

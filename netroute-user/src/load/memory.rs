@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use aya::maps::MapData;
+use aya::maps::{MapData, MapError};
 
 use super::definition::NAMES;
 use super::error::LoadError;
@@ -15,7 +15,7 @@ pub struct MapMemory {
     /// Entries it can hold.
     pub capacity: u32,
     /// Kernel memory it takes now, by the kernel's own account (since Linux 6.4 a trie's grows
-    /// with its entries; before, it is an estimate for a full one).
+    /// with its entries from 0; before, it is an estimate for a full one).
     pub bytes: u64,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn of(folder: &Path) -> Result<Vec<MapMemory>, LoadError> {
 
 fn one(folder: &Path, name: &str) -> Result<MapMemory, LoadError> {
     let path = folder.join(name);
-    let failed = |source| LoadError::PinnedMap { path: path.clone(), source };
+    let failed = |source: MapError| LoadError::PinnedMap { path: path.clone(), source: source.into() };
     let map = MapData::from_pin(&path).map_err(failed)?;
     let capacity = map.info().map_err(failed)?.max_entries();
     let fdinfo = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());

@@ -17,6 +17,8 @@ use crate::compile::image::Limits;
 pub(super) struct Source {
     pub(super) object: &'static [u8],
     pub(super) limits: Limits,
+    /// TC by filters even where the kernel has TCX links.
+    pub(super) filters: bool,
 }
 
 impl Source {
@@ -44,7 +46,7 @@ impl Source {
         loader
             .override_global(abi::GLOBAL_NIC, nic, true)
             .load(self.object)
-            .map_err(|source| LoadError::Maps { folder: folder.to_path_buf(), source })
+            .map_err(|source| LoadError::Maps { folder: folder.to_path_buf(), source: source.into() })
     }
 
     /// The programs over maps that nobody else sees: for running them on test packets.
@@ -53,7 +55,7 @@ impl Source {
             .loader()
             .override_global(abi::GLOBAL_NIC, nic, true)
             .load(self.object)
-            .map_err(|source| LoadError::Maps { folder: "memory".into(), source })?;
+            .map_err(|source| LoadError::Maps { folder: "memory".into(), source: source.into() })?;
         xdp(&mut object)?.load().map_err(refused(abi::PROGRAM_XDP_NIC))?;
         for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
             classifier(&mut object, name)?.load().map_err(refused(name))?;
@@ -85,5 +87,5 @@ pub(super) fn classifier<'a>(
 }
 
 fn refused(name: &'static str) -> impl Fn(ProgramError) -> LoadError {
-    move |source| LoadError::Program { name, source }
+    move |source| LoadError::Program { name, source: source.into() }
 }

@@ -22,25 +22,29 @@ pub(super) struct Place<'a> {
     pub(super) name: &'a str,
 }
 
-/// Attaches the loaded program behind whatever is attached there already (a CNI's policy must
+/// Attaches the loaded program (by a filter if `filters`, or if there is one already) behind whatever is attached there already (a CNI's policy must
 /// see the packet first), or puts it in the place of the one our pinned link runs.
 pub(super) fn attach(
     pins: &Pins,
     place: Place<'_>,
     program: &mut SchedClassifier,
+    filters: bool,
 ) -> Result<Mode, AttachError> {
     let Place { hook, ifindex, name } = place;
     let loading = |source| AttachError::Load { interface: name.to_owned(), source: Box::new(source) };
+    if let Some(record) = pins.find(Hold::Filter, hook, ifindex).map_err(loading)? {
+        return filter::replace(pins, place, program, &record);
+    }
+    if filters {
+        return filter::attach(pins, place, program);
+    }
     let wanted = pins.path(Hold::Link, hook, ifindex);
     if let Some(pinned) = pins.find(Hold::Link, hook, ifindex).map_err(loading)? {
         if adopt(place, program, &pinned, &wanted)? {
             return Ok(Mode::Tcx);
         }
-        let link = release::unpin(&pinned).map_err(|source| unpin(place, &pinned, source))?;
+        let link = release::unpin(&pinned, hook, ifindex).map_err(|source| unpin(place, &pinned, source))?;
         release::wait_gone(link.as_slice());
-    }
-    if let Some(record) = pins.find(Hold::Filter, hook, ifindex).map_err(loading)? {
-        return filter::replace(pins, place, program, &record);
     }
     let last = TcAttachOptions::TcxOrder(LinkOrder::last());
     match program.attach_with_options(name, TcAttachType::Ingress, last) {
@@ -49,7 +53,7 @@ pub(super) fn attach(
             // The attach type is unknown to kernels before Linux 6.6.
             Some(libc::EINVAL) => filter::attach(pins, place, program),
             Some(libc::ENODEV) => Err(AttachError::Gone { interface: name.to_owned() }),
-            _ => Err(AttachError::Tc { interface: name.to_owned(), source: error }),
+            _ => Err(AttachError::Tc { interface: name.to_owned(), source: error.into() }),
         },
     }
 }
@@ -78,7 +82,7 @@ fn adopt(
     let link = program.take_link(id).ok().and_then(|link| FdLink::try_from(link).ok());
     if let (Some(link), true) = (link, pinned != wanted) {
         link.pin(wanted).map_err(|source| pinning(place, wanted, source))?;
-        release::unpin(pinned).map_err(|source| unpin(place, pinned, source))?;
+        release::unpin(pinned, place.hook, place.ifindex).map_err(|source| unpin(place, pinned, source))?;
     }
     Ok(true)
 }
@@ -101,13 +105,15 @@ fn pin(
     wanted: &Path,
 ) -> Result<(), AttachError> {
     let interface = || place.name.to_owned();
-    let link = program.take_link(id).map_err(|source| AttachError::Tc { interface: interface(), source })?;
+    let link = program
+        .take_link(id)
+        .map_err(|source| AttachError::Tc { interface: interface(), source: source.into() })?;
     let link = FdLink::try_from(link).map_err(|_| AttachError::Gone { interface: interface() })?;
     link.pin(wanted).map(drop).map_err(|source| pinning(place, wanted, source))
 }
 
 fn pinning(place: Place<'_>, path: &Path, source: aya::pin::PinError) -> AttachError {
-    AttachError::Pin { interface: place.name.to_owned(), path: path.to_path_buf(), source }
+    AttachError::Pin { interface: place.name.to_owned(), path: path.to_path_buf(), source: source.into() }
 }
 
 fn unpin(place: Place<'_>, path: &Path, source: std::io::Error) -> AttachError {

@@ -67,9 +67,10 @@ const HEADROOM: usize = 256;
 impl TestBed {
     /// Loads the programs of `object`, with the constants of `nic`.
     pub fn load(object: &'static [u8], limits: Limits, nic: &Nic) -> Result<Self, TestRunError> {
-        let object = Source { object, limits }.private(nic)?;
+        let object = Source { object, limits, filters: false }.private(nic)?;
         let open = |name: &'static str| {
-            let failed = |source| StoreError::Map { map: name, operation: "open", source };
+            let failed =
+                |source: MapError| StoreError::Map { map: name, operation: "open", source: source.into() };
             let map = object.map(name).ok_or(MapError::ElementNotFound).map_err(failed)?;
             let id = maps::info(map).map_err(failed)?.id();
             MapData::from_id(id).and_then(Map::from_map_data).map_err(failed)
@@ -104,7 +105,9 @@ impl TestBed {
         &'a P: TryFrom<&'a aya::programs::Program, Error = aya::programs::ProgramError>,
     {
         let program = self.object.program(name).ok_or(LoadError::Missing { what: "program", name })?;
-        program.try_into().map_err(|source| LoadError::Program { name, source })
+        program
+            .try_into()
+            .map_err(|source: aya::programs::ProgramError| LoadError::Program { name, source: source.into() })
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) fn attach(pins: &Pins, nic: &NicDevice, program: &mut Xdp) -> Result<
             return Ok(mode);
         }
         // The device went away, or the index now means another one.
-        let link = release::unpin(&pinned).map_err(|source| unpin(nic, &pinned, source))?;
+        let link = release::unpin(&pinned, Hook::XdpNic, nic.ifindex)
+            .map_err(|source| unpin(nic, &pinned, source))?;
         release::wait_gone(link.as_slice());
     }
     match state(nic)? {
@@ -56,7 +57,8 @@ fn adopt(
         Some(now) if Some(now.program) == ours => {
             if pinned != wanted {
                 pin(nic, program, id, wanted)?;
-                release::unpin(pinned).map_err(|source| unpin(nic, pinned, source))?;
+                release::unpin(pinned, Hook::XdpNic, nic.ifindex)
+                    .map_err(|source| unpin(nic, pinned, source))?;
             }
             Ok(Some(if now.native { Mode::Native } else { Mode::Generic }))
         }
@@ -81,9 +83,9 @@ fn attach_new(nic: &NicDevice, program: &mut Xdp, wanted: &Path) -> Result<Mode,
                 let native =
                     code.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error);
                 tracing::warn!(interface = nic.name, %native, "no native XDP, using generic mode (slower)");
-                let generic = program
-                    .attach_to_if_index(nic.ifindex, XdpMode::Skb)
-                    .map_err(|source| AttachError::Xdp { interface: nic.name.clone(), native, source })?;
+                let generic = program.attach_to_if_index(nic.ifindex, XdpMode::Skb).map_err(|source| {
+                    AttachError::Xdp { interface: nic.name.clone(), native, source: source.into() }
+                })?;
                 (generic, Mode::Generic)
             }
         },
@@ -101,7 +103,7 @@ fn pin(nic: &NicDevice, program: &mut Xdp, id: XdpLinkId, wanted: &Path) -> Resu
     link.pin(wanted).map(drop).map_err(|source| AttachError::Pin {
         interface: nic.name.clone(),
         path: wanted.to_path_buf(),
-        source,
+        source: source.into(),
     })
 }
 

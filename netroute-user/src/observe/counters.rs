@@ -23,7 +23,7 @@ impl Counters {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         Self::from_maps(|name| {
             let map = MapData::from_pin(folder.join(name)).and_then(Map::from_map_data);
-            map.map_err(|source| StoreError::Map { map: name, operation: "open", source })
+            map.map_err(|source| StoreError::Map { map: name, operation: "open", source: source.into() })
         })
     }
 
@@ -107,5 +107,5 @@ impl Slots {
 }
 
 fn failed(map: &'static str) -> impl Fn(MapError) -> StoreError {
-    move |source| StoreError::Map { map, operation: "read", source }
+    move |source| StoreError::Map { map, operation: "read", source: source.into() }
 }

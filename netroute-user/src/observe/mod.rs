@@ -1,3 +1,6 @@
 //! Reads what is there, for people: counters, NICs, health.
 
 pub mod counters;
+pub mod doctor;
+pub mod metrics;
+pub mod nic;

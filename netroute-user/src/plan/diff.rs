@@ -1,5 +1,9 @@
 //! From installed and wanted image to a plan.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use netroute_common::layout::route::UNCOUNTED;
+
 use super::{Plan, Step};
 use crate::compile::image::Image;
 
@@ -16,12 +20,8 @@ pub fn diff(installed: &Image, wanted: &Image) -> Plan {
     );
     steps
         .extend(changed(&installed.groups, &wanted.groups).map(|(&id, &group)| Step::SetGroup { id, group }));
-    let held: std::collections::BTreeSet<u32> =
-        installed.routes4.values().chain(installed.routes6.values()).map(|route| route.stats).collect();
-    let taken = wanted.routes4.values().chain(wanted.routes6.values()).map(|route| route.stats);
-    let fresh: std::collections::BTreeSet<u32> =
-        taken.filter(|&slot| slot != 0 && !held.contains(&slot)).collect();
-    steps.extend(fresh.into_iter().map(|slot| Step::ResetRouteStats { slot }));
+    let held = own_slots(installed);
+    steps.extend(own_slots(wanted).difference(&held).map(|&slot| Step::ResetRouteStats { slot }));
     steps.extend(
         changed(&installed.routes4, &wanted.routes4)
             .map(|(&prefix, &route)| Step::SetRoute4 { prefix, route }),
@@ -38,7 +38,18 @@ pub fn diff(installed: &Image, wanted: &Image) -> Plan {
     Plan { steps }
 }
 
-type Map<K, V> = std::collections::BTreeMap<K, V>;
+type Map<K, V> = BTreeMap<K, V>;
+
+/// The slots of `ROUTE_STATS` that routes own: one for each member of their groups.
+fn own_slots(image: &Image) -> BTreeSet<u32> {
+    let counted =
+        image.routes4.values().chain(image.routes6.values()).filter(|route| route.stats != UNCOUNTED);
+    let slots = counted.flat_map(|route| {
+        let members = image.groups.get(&route.group).map_or(1, |group| group.len);
+        route.stats..route.stats.saturating_add(members)
+    });
+    slots.collect()
+}
 
 fn changed<'a, K: Ord, V: PartialEq>(
     installed: &'a Map<K, V>,

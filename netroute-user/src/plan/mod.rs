@@ -1,5 +1,7 @@
 //! The difference between two images as an ordered list of single map writes. Pure.
 
+use std::fmt;
+
 use ipnet::{Ipv4Net, Ipv6Net};
 use netroute_common::layout::route::{Group, NextHop, Route};
 
@@ -77,6 +79,26 @@ impl Step {
             Self::ClearNextHop { id } => drop(image.next_hops.remove(&id)),
             Self::ClearPort { slot } => drop(image.ports.remove(&slot)),
             Self::ResetRouteStats { .. } => {}
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetPort { slot, ifindex } => write!(f, "set PORTS {slot} to interface {ifindex}"),
+            Self::SetNextHop { id, next_hop } => {
+                write!(f, "set NEXTHOPS {id} on interface {} alive {}", next_hop.ifindex, next_hop.alive)
+            }
+            Self::SetGroup { id, group } => write!(f, "set GROUPS {id} with {} members", group.len),
+            Self::ResetRouteStats { slot } => write!(f, "reset ROUTE_STATS {slot}"),
+            Self::SetRoute4 { prefix, route } => write!(f, "set ROUTES4 {prefix} to group {}", route.group),
+            Self::SetRoute6 { prefix, route } => write!(f, "set ROUTES6 {prefix} to group {}", route.group),
+            Self::RemoveRoute4 { prefix } => write!(f, "remove ROUTES4 {prefix}"),
+            Self::RemoveRoute6 { prefix } => write!(f, "remove ROUTES6 {prefix}"),
+            Self::ClearGroup { id } => write!(f, "clear GROUPS {id}"),
+            Self::ClearNextHop { id } => write!(f, "clear NEXTHOPS {id}"),
+            Self::ClearPort { slot } => write!(f, "clear PORTS {slot}"),
         }
     }
 }

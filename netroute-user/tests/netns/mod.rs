@@ -41,11 +41,62 @@ pub fn ip_batch(lines: &str) {
     assert!(child.wait().expect("ip").success(), "ip -batch failed");
 }
 
-/// Sets a sysctl of this namespace.
+/// Sets a sysctl of this namespace: `/proc/sys/net` shows the namespace of the thread that opens it.
 pub fn sysctl(path: &str, value: &str) {
-    std::fs::write(format!("/proc/thread-self/net/../../sys/net/{path}"), value)
-        .or_else(|_| std::fs::write(format!("/proc/sys/net/{path}"), value))
-        .unwrap_or_else(|error| panic!("sysctl {path}: {error}"));
+    let path = format!("/proc/sys/net/{path}");
+    std::fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
+}
+
+/// A namespace of its own for the far end of a cable, gone when dropped.
+pub struct Far {
+    process: std::process::Child,
+}
+
+impl Far {
+    /// Moves the device there and gives it these addresses.
+    pub fn with(device: &str, addresses: &[&str]) -> Self {
+        let mut process = Command::new("unshare")
+            .args(["--net", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("util-linux is installed");
+        // `cat` answers once it runs, and then it runs in the new namespace.
+        use std::io::{Read, Write};
+        process.stdin.as_mut().expect("piped").write_all(b"!").expect("write");
+        process.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("read");
+        let far = Self { process };
+        ip(&format!("link set {device} netns {}", far.process.id()));
+        far.ip("link set lo up");
+        far.ip(&format!("link set {device} up"));
+        for address in addresses {
+            far.ip(&format!(
+                "addr add {address} dev {device} {}",
+                if address.contains(':') { "nodad" } else { "" }
+            ));
+        }
+        far
+    }
+
+    /// `ip` in there.
+    pub fn ip(&self, words: &str) -> String {
+        let net = format!("--net=/proc/{}/ns/net", self.process.id());
+        let output = Command::new("nsenter")
+            .arg(net)
+            .arg("ip")
+            .args(words.split_whitespace())
+            .output()
+            .expect("nsenter");
+        assert!(output.status.success(), "far ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
 }
 
 /// Two ends of a cable, `a` and `b`, both up.

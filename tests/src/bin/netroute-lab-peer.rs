@@ -12,17 +12,12 @@ fn main() -> Result<()> {
     nix::unistd::setsid().ok();
     let mut servers = Vec::new();
     for argument in std::env::args().skip(1) {
-        let (service, port) = argument
-            .split_once('=')
-            .with_context(|| format!("{argument:?} is not SERVICE=PORT"))?;
-        let port = port
-            .parse()
-            .with_context(|| format!("{port:?} is no port"))?;
+        let (service, port) =
+            argument.split_once('=').with_context(|| format!("{argument:?} is not SERVICE=PORT"))?;
+        let port = port.parse().with_context(|| format!("{port:?} is no port"))?;
         servers.push(Server::bind(service.parse()?, port)?);
     }
-    let Some(first) = servers.pop() else {
-        bail!("usage: netroute-lab-peer SERVICE=PORT…")
-    };
+    let Some(first) = servers.pop() else { bail!("usage: netroute-lab-peer SERVICE=PORT…") };
     writeln!(std::io::stdout(), "{READY}")?;
     first.wait();
     Ok(())

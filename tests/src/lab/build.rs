@@ -154,11 +154,7 @@ fn internal_switch(intsw: &Netns) -> Result<()> {
     );
     for vm in VmPlan::all() {
         let (via, [cidr4, cidr6]) = (vm.port2(), vm.pod_cidrs());
-        write!(
-            script,
-            "route add {cidr4} via {}\nroute add {cidr6} via {}\n",
-            via.v4, via.v6
-        )?;
+        write!(script, "route add {cidr4} via {}\nroute add {cidr6} via {}\n", via.v4, via.v6)?;
     }
     intsw.ip_script(&script)?;
     as_a_wire(intsw, &["master", "worker", "uplink"])?;
@@ -199,11 +195,7 @@ fn cameras(camgw: &Netns, cam: &Netns) -> Result<()> {
     );
     for vm in VmPlan::all() {
         let (via, own, [cidr4, cidr6]) = (vm.port3(), vm.port2(), vm.pod_cidrs());
-        write!(
-            script,
-            "route add {cidr4} via {}\nroute add {cidr6} via {}\n",
-            via.v4, via.v6
-        )?;
+        write!(script, "route add {cidr4} via {}\nroute add {cidr6} via {}\n", via.v4, via.v6)?;
         // A VM that is told to may speak to cameras with its Port2 address.
         writeln!(script, "route add {} via {}", own.v4, via.v4)?;
         writeln!(script, "route add {} via {}", own.v6, via.v6)?;
@@ -240,15 +232,8 @@ fn vm(ns: &dyn Fn(&str) -> Netns, vm: VmPlan, other: VmPlan) -> Result<()> {
     writeln!(script, "route add {cidr6} via {} dev eth0", via.v6)?;
     for number in 1..=PODS_PER_VM {
         let pod = vm.pod(number);
-        writeln!(
-            script,
-            "link set vethpod{number} address {POD_GATEWAY_MAC} up"
-        )?;
-        writeln!(
-            script,
-            "route add {} dev vethpod{number} scope link",
-            pod.v4
-        )?;
+        writeln!(script, "link set vethpod{number} address {POD_GATEWAY_MAC} up")?;
+        writeln!(script, "route add {} dev vethpod{number} scope link", pod.v4)?;
         writeln!(script, "route add {} dev vethpod{number}", pod.v6)?;
     }
     let own = ns(vm.name);

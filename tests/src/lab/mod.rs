@@ -63,29 +63,20 @@ impl Lab {
     /// Builds the lab, or finds it as it is. What an interrupted `up` left is built anew.
     pub fn up(prefix: &str) -> Result<Self> {
         check_prefix(prefix)?;
-        let mut lab = Self {
-            prefix: prefix.to_owned(),
-            temporary: false,
-            servers: Vec::new(),
-        };
+        let mut lab = Self { prefix: prefix.to_owned(), temporary: false, servers: Vec::new() };
         if lab.dir().join(COMPLETE).exists() {
             lab.check()?;
             return Ok(lab);
         }
         lab.remove()?;
-        lab.build()
-            .with_context(|| format!("cannot build lab {prefix}"))?;
+        lab.build().with_context(|| format!("cannot build lab {prefix}"))?;
         Ok(lab)
     }
 
     /// The lab of this prefix, which must be up.
     pub fn attach(prefix: &str) -> Result<Self> {
         check_prefix(prefix)?;
-        let lab = Self {
-            prefix: prefix.to_owned(),
-            temporary: false,
-            servers: Vec::new(),
-        };
+        let lab = Self { prefix: prefix.to_owned(), temporary: false, servers: Vec::new() };
         ensure!(
             lab.dir().join(COMPLETE).exists(),
             "lab {prefix} is not up: run `cargo xtask lab up --name {prefix}`"
@@ -99,13 +90,9 @@ impl Lab {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_abandoned();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let mut lab = Self {
-            prefix: format!("t{}n{count}", std::process::id()),
-            temporary: true,
-            servers: Vec::new(),
-        };
-        lab.build()
-            .with_context(|| format!("cannot build lab {}", lab.prefix))?;
+        let mut lab =
+            Self { prefix: format!("t{}n{count}", std::process::id()), temporary: true, servers: Vec::new() };
+        lab.build().with_context(|| format!("cannot build lab {}", lab.prefix))?;
         Ok(lab)
     }
 
@@ -133,10 +120,7 @@ impl Lab {
     /// `master` or `worker`.
     pub fn vm(&self, name: &str) -> Vm {
         let plan = VmPlan::all().into_iter().find(|plan| plan.name == name);
-        Vm::new(
-            self,
-            plan.unwrap_or_else(|| panic!("the lab has no VM {name}")),
-        )
+        Vm::new(self, plan.unwrap_or_else(|| panic!("the lab has no VM {name}")))
     }
 
     pub fn vms(&self) -> [Vm; 2] {
@@ -167,21 +151,12 @@ impl Lab {
         let prefix = &self.prefix;
         let repair = format!("run `cargo xtask lab down --name {prefix}`, then `up` again");
         for ns in self.namespaces() {
-            ensure!(
-                ns.exists(),
-                "lab {prefix} is damaged: namespace {ns} is missing; {repair}"
-            );
+            ensure!(ns.exists(), "lab {prefix} is damaged: namespace {ns} is missing; {repair}");
         }
         for role in servers::HOSTS {
             let ns = self.ns(role);
-            let serves = ns
-                .processes()?
-                .iter()
-                .any(|(_, name)| servers::is_server(name));
-            ensure!(
-                serves,
-                "lab {prefix} is damaged: no server runs in {ns}; {repair}"
-            );
+            let serves = ns.processes()?.iter().any(|(_, name)| servers::is_server(name));
+            ensure!(serves, "lab {prefix} is damaged: no server runs in {ns}; {repair}");
         }
         Ok(())
     }
@@ -214,31 +189,19 @@ impl Drop for Lab {
 /// Removes the lab of this prefix, whole, half-built or absent.
 pub fn down(prefix: &str) -> Result<()> {
     check_prefix(prefix)?;
-    Lab {
-        prefix: prefix.to_owned(),
-        temporary: false,
-        servers: Vec::new(),
-    }
-    .down()
+    Lab { prefix: prefix.to_owned(), temporary: false, servers: Vec::new() }.down()
 }
 
 /// What is there of the lab of this prefix, also of none or half of one.
 pub fn status(prefix: &str) -> Result<Status> {
     check_prefix(prefix)?;
-    Lab {
-        prefix: prefix.to_owned(),
-        temporary: false,
-        servers: Vec::new(),
-    }
-    .status()
+    Lab { prefix: prefix.to_owned(), temporary: false, servers: Vec::new() }.status()
 }
 
 /// Namespace names are file names, and they begin with the prefix.
 fn check_prefix(prefix: &str) -> Result<()> {
     let fits = (1..=24).contains(&prefix.len())
-        && prefix
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        && prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     if !fits {
         bail!("{prefix:?} cannot name a lab: use 1 to 24 letters a-z and digits");
     }

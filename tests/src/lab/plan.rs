@@ -23,10 +23,7 @@ impl Dual {
     pub const fn new(v4: [u8; 4], v6: [u16; 8]) -> Self {
         let [a, b, c, d] = v4;
         let [e, f, g, h, i, j, k, l] = v6;
-        Self {
-            v4: Ipv4Addr::new(a, b, c, d),
-            v6: Ipv6Addr::new(e, f, g, h, i, j, k, l),
-        }
+        Self { v4: Ipv4Addr::new(a, b, c, d), v6: Ipv6Addr::new(e, f, g, h, i, j, k, l) }
     }
 
     /// Both, for tests that say the same of IPv4 and IPv6.
@@ -74,18 +71,7 @@ pub struct VmPlan {
 
 impl VmPlan {
     pub fn all() -> [Self; 2] {
-        [
-            Self {
-                name: VMS[0],
-                host: 11,
-                pods: 1,
-            },
-            Self {
-                name: VMS[1],
-                host: 12,
-                pods: 2,
-            },
-        ]
+        [Self { name: VMS[0], host: 11, pods: 1 }, Self { name: VMS[1], host: 12, pods: 2 }]
     }
 
     /// The address written with the same digits in both families: .11 and ::11.
@@ -94,38 +80,20 @@ impl VmPlan {
     }
 
     pub fn port2(self) -> Dual {
-        Dual::new(
-            [10, 128, 44, self.host],
-            [0xfd44, 0, 0, 0, 0, 0, 0, self.host6()],
-        )
+        Dual::new([10, 128, 44, self.host], [0xfd44, 0, 0, 0, 0, 0, 0, self.host6()])
     }
 
     pub fn port3(self) -> Dual {
-        Dual::new(
-            [172, 16, 3, self.host],
-            [0xfd16, 3, 0, 0, 0, 0, 0, self.host6()],
-        )
+        Dual::new([172, 16, 3, self.host], [0xfd16, 3, 0, 0, 0, 0, 0, self.host6()])
     }
 
     pub fn pod_cidrs(self) -> [String; 2] {
-        [
-            format!("10.244.{}.0/24", self.pods),
-            format!("fd00:244:{}::/64", self.pods),
-        ]
+        [format!("10.244.{}.0/24", self.pods), format!("fd00:244:{}::/64", self.pods)]
     }
 
     /// Address of pod 1, 2, …: 10.244.1.10 and fd00:244:1::10 for the master's first.
     pub fn pod(self, number: u8) -> Dual {
-        let v6 = [
-            0xfd00,
-            0x244,
-            u16::from(self.pods),
-            0,
-            0,
-            0,
-            0,
-            0xf + u16::from(number),
-        ];
+        let v6 = [0xfd00, 0x244, u16::from(self.pods), 0, 0, 0, 0, 0xf + u16::from(number)];
         Dual::new([10, 244, self.pods, 9 + number], v6)
     }
 }

@@ -21,39 +21,30 @@ const COMM_LEN: usize = 15;
 /// Starts the servers side by side and returns when all of them listen.
 pub(super) fn start(lab: &Lab) -> Result<Vec<Child>> {
     let program = program()?;
-    let mut started = HOSTS
-        .map(|role| spawn(lab, role, &program))
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?;
+    let mut started = HOSTS.map(|role| spawn(lab, role, &program)).into_iter().collect::<Result<Vec<_>>>()?;
     for (server, role) in started.iter_mut().zip(HOSTS) {
         let mut line = String::new();
         let out = server.stdout.take().context("no standard output")?;
         BufReader::new(out).read_line(&mut line)?;
         let log = log(lab, role);
-        ensure!(
-            line.trim() == READY,
-            "the server in {} did not start: see {}",
-            lab.ns(role),
-            log.display()
-        );
+        ensure!(line.trim() == READY, "the server in {} did not start: see {}", lab.ns(role), log.display());
     }
     Ok(started)
 }
 
-/// Kills the servers also where their namespace has lost its name.
+/// Kills servers and agents also where their namespace has lost its name.
 pub(super) fn kill(lab: &Lab) -> Result<()> {
-    for role in HOSTS {
-        let Ok(text) = fs::read_to_string(pid_file(lab, role)) else {
+    let servers = HOSTS.map(|role| (pid_file(lab, role), log(lab, role)));
+    let agents = lab.vms().map(|vm| (vm.pid_file(), vm.log()));
+    for (pid_file, log) in servers.into_iter().chain(agents) {
+        let Ok(text) = fs::read_to_string(pid_file) else {
             continue;
         };
         let Ok(pid) = text.trim().parse() else {
             continue;
         };
-        // A server is known by the log that it alone writes.
-        let log = log(lab, role);
-        kill_if(pid, || {
-            fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|open| open == log)
-        })?;
+        // A process of the lab is known by the log that it alone writes.
+        kill_if(pid, || fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|open| open == log))?;
     }
     Ok(())
 }
@@ -63,10 +54,7 @@ pub(super) fn is_server(name: &str) -> bool {
 }
 
 fn spawn(lab: &Lab, role: &str, program: &PathBuf) -> Result<Child> {
-    let mut services = vec![
-        format!("echo={}", plan::ECHO_PORT),
-        format!("udp={}", plan::ECHO_PORT),
-    ];
+    let mut services = vec![format!("echo={}", plan::ECHO_PORT), format!("udp={}", plan::ECHO_PORT)];
     match role {
         "cam" => {
             services.push(format!("rtsp={}", plan::RTSP_PORT));
@@ -99,14 +87,7 @@ fn log(lab: &Lab, role: &str) -> PathBuf {
 pub fn build() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "netroute-tests",
-            "--bin",
-            PROGRAM,
-        ])
+        .args(["build", "--quiet", "--release", "--workspace", "--bin", PROGRAM])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
         .context("cannot run cargo")?;

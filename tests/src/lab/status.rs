@@ -24,10 +24,7 @@ pub struct Status {
 }
 
 pub(super) fn read(lab: &Lab) -> Result<Status> {
-    let rows = ROLES
-        .iter()
-        .map(|role| row(lab, role))
-        .collect::<Result<_>>()?;
+    let rows = ROLES.iter().map(|role| row(lab, role)).collect::<Result<_>>()?;
     Ok(Status { rows })
 }
 
@@ -36,13 +33,7 @@ fn row(lab: &Lab, role: &'static str) -> Result<Row> {
     let namespace = ns.name().to_owned();
     if !ns.exists() {
         let (addresses, processes) = (Vec::new(), Vec::new());
-        return Ok(Row {
-            role,
-            namespace,
-            exists: false,
-            addresses,
-            processes,
-        });
+        return Ok(Row { role, namespace, exists: false, addresses, processes });
     }
     let listing = ns.run(|| {
         let args = ["-brief", "address", "show", "scope", "global"];
@@ -55,26 +46,12 @@ fn row(lab: &Lab, role: &'static str) -> Result<Row> {
             let device = words.next()?.split('@').next()?;
             let state = words.next()?;
             let addresses: Vec<_> = words.collect();
-            let down = if state == "LOWERLAYERDOWN" || state == "DOWN" {
-                " (no carrier)"
-            } else {
-                ""
-            };
+            let down = if state == "LOWERLAYERDOWN" || state == "DOWN" { " (no carrier)" } else { "" };
             (!addresses.is_empty()).then(|| format!("{device} {}{down}", addresses.join(" ")))
         })
         .collect();
-    let processes = ns
-        .processes()?
-        .into_iter()
-        .map(|(pid, name)| format!("{name} ({pid})"))
-        .collect();
-    Ok(Row {
-        role,
-        namespace,
-        exists: true,
-        addresses,
-        processes,
-    })
+    let processes = ns.processes()?.into_iter().map(|(pid, name)| format!("{name} ({pid})")).collect();
+    Ok(Row { role, namespace, exists: true, addresses, processes })
 }
 
 impl Status {
@@ -85,21 +62,9 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self
-            .rows
-            .iter()
-            .map(|row| row.namespace.len())
-            .max()
-            .unwrap_or(0);
+        let width = self.rows.iter().map(|row| row.namespace.len()).max().unwrap_or(0);
         writeln!(f, "{:width$}  ADDRESSES", "NAMESPACE")?;
-        for Row {
-            namespace,
-            exists,
-            addresses,
-            processes,
-            ..
-        } in &self.rows
-        {
+        for Row { namespace, exists, addresses, processes, .. } in &self.rows {
             let missing = (!exists).then(|| "missing".to_owned());
             let running = (!processes.is_empty()).then(|| format!("runs {}", processes.join(", ")));
             let mut name = namespace.as_str();

@@ -41,12 +41,7 @@ pub struct Pod {
 impl Vm {
     pub(super) fn new(lab: &Lab, plan: VmPlan) -> Self {
         let (prefix, dir) = (lab.prefix().to_owned(), lab.dir().join(plan.name));
-        Self {
-            plan,
-            prefix,
-            dir,
-            ns: lab.ns(plan.name),
-        }
+        Self { plan, prefix, dir, ns: lab.ns(plan.name) }
     }
 
     pub fn name(&self) -> &'static str {
@@ -97,8 +92,7 @@ impl Vm {
 
     fn set_switch_port(&self, alias: &str, state: &str) -> Result<()> {
         let port = self.port(alias);
-        port.switch
-            .ip(&format!("link set dev {} {state}", port.switch_device))
+        port.switch.ip(&format!("link set dev {} {state}", port.switch_device))
     }
 
     /// The folder that holds all of this VM's files.
@@ -128,6 +122,11 @@ impl Vm {
         self.dir.join("agent.log")
     }
 
+    /// Process id of the agent, as its log's only writer; whoever starts it keeps it here.
+    pub fn pid_file(&self) -> PathBuf {
+        self.dir.join("agent.pid")
+    }
+
     /// The VM's own folder in the machine's bpffs. The agent makes it.
     pub fn bpffs(&self) -> PathBuf {
         PathBuf::from(format!("/sys/fs/bpf/{}-{}", self.prefix, self.plan.name))
@@ -135,8 +134,7 @@ impl Vm {
 
     pub(super) fn make_folders(&self) -> Result<()> {
         for folder in [self.manifests(), self.state_dir()] {
-            fs::create_dir_all(&folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         fs::write(self.config(), self.agent_yaml())
             .with_context(|| format!("cannot write {}", self.config().display()))
@@ -146,12 +144,7 @@ impl Vm {
         let interfaces: String = PORTS
             .iter()
             .map(|alias| {
-                let Port {
-                    alias,
-                    device,
-                    role,
-                    ..
-                } = self.port(alias);
+                let Port { alias, device, role, .. } = self.port(alias);
                 format!("  - {{alias: {alias}, device: {device}, role: {role}}}\n")
             })
             .collect();
@@ -160,12 +153,14 @@ impl Vm {
              interfaces:\n{interfaces}\
              source: {{manifests: {manifests}}}\n\
              stateDir: {state}\n\
+             socket: {socket}\n\
              bpffs: {bpffs}\n\
              podInterfaces: [\"vethpod*\"]\n\
              clusterCidrs: {{pods: [\"{pods4}\", \"{pods6}\"], services: [10.96.0.0/12], nodes: []}}\n",
             name = self.plan.name,
             manifests = self.manifests().display(),
             state = self.state_dir().display(),
+            socket = self.socket().display(),
             bpffs = self.bpffs().display(),
             pods4 = POD_NETWORK[0],
             pods6 = POD_NETWORK[1],

@@ -13,13 +13,7 @@ use crate::{lab::plan, netns::Netns};
 /// Asks the HTTP server at `server` and returns the client address it saw.
 pub fn http_get(ns: &Netns, server: IpAddr, timeout: Duration) -> Result<SocketAddr> {
     let request = format!("GET / HTTP/1.1\r\nHost: {server}\r\n\r\n");
-    ask(
-        ns,
-        (server, plan::HTTP_PORT).into(),
-        &request,
-        "HTTP/1.1 200 OK",
-        timeout,
-    )
+    ask(ns, (server, plan::HTTP_PORT).into(), &request, "HTTP/1.1 200 OK", timeout)
 }
 
 /// Asks the camera at `server` for its options and returns the client address it saw.
@@ -33,13 +27,7 @@ pub fn rtsp_options(ns: &Netns, server: IpAddr, timeout: Duration) -> Result<Soc
     )
 }
 
-fn ask(
-    ns: &Netns,
-    server: SocketAddr,
-    request: &str,
-    status: &str,
-    timeout: Duration,
-) -> Result<SocketAddr> {
+fn ask(ns: &Netns, server: SocketAddr, request: &str, status: &str, timeout: Duration) -> Result<SocketAddr> {
     ns.run(|| {
         let mut stream = TcpStream::connect_timeout(&server, timeout)?;
         stream.set_read_timeout(Some(timeout))?;

@@ -56,29 +56,19 @@ impl Connection {
             });
             let compared = for_each_chunk(from, to, |at, chunk| {
                 let mut got = vec![0; chunk.len()];
-                reader
-                    .read_exact(&mut got)
-                    .with_context(|| format!("no answer to byte {at}"))?;
-                ensure!(
-                    got == chunk,
-                    "other bytes came back than were sent, from byte {at} on"
-                );
+                reader.read_exact(&mut got).with_context(|| format!("no answer to byte {at}"))?;
+                ensure!(got == chunk, "other bytes came back than were sent, from byte {at} on");
                 Ok(())
             });
             if compared.is_err() {
                 // The writer may wait for a window that nobody opens any more.
                 let _ = self.stream.shutdown(std::net::Shutdown::Both);
             }
-            let sent = sending
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let sent = sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             compared.and(sent)
         })?;
         self.sent = to;
-        Ok(Transfer {
-            bytes,
-            elapsed: begin.elapsed(),
-        })
+        Ok(Transfer { bytes, elapsed: begin.elapsed() })
     }
 }
 
@@ -88,11 +78,7 @@ impl Transfer {
     }
 }
 
-fn for_each_chunk(
-    from: u64,
-    to: u64,
-    mut each: impl FnMut(u64, &[u8]) -> Result<()>,
-) -> Result<()> {
+fn for_each_chunk(from: u64, to: u64, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
     const CHUNK: u64 = 16 * 1024;
     let mut at = from;
     while at < to {
@@ -107,8 +93,7 @@ fn for_each_chunk(
 fn pattern(at: u64, length: u64) -> Vec<u8> {
     (at..at + length)
         .map(|place| {
-            let mixed =
-                (place / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (place / 8).rotate_left(32);
+            let mixed = (place / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (place / 8).rotate_left(32);
             (mixed >> (place % 8 * 8)) as u8
         })
         .collect()

@@ -19,9 +19,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
     errno::Errno,
-    sys::socket::{
-        ControlMessageOwned, MsgFlags, MultiHeaders, recvmsg, sendmmsg, setsockopt, sockopt,
-    },
+    sys::socket::{ControlMessageOwned, MsgFlags, MultiHeaders, recvmsg, sendmmsg, setsockopt, sockopt},
 };
 
 use super::udp_report::Tally;
@@ -56,14 +54,7 @@ pub struct StreamSpec {
 impl StreamSpec {
     /// 50 000 datagrams a second of 64 bytes.
     pub fn new(from: &Netns, to: &Netns, target: SocketAddr) -> Self {
-        Self {
-            from: from.clone(),
-            to: to.clone(),
-            target,
-            source: None,
-            rate: 50_000,
-            payload: 64,
-        }
+        Self { from: from.clone(), to: to.clone(), target, source: None, rate: 50_000, payload: 64 }
     }
 
     pub fn rate(self, rate: u32) -> Self {
@@ -75,10 +66,7 @@ impl StreamSpec {
     }
 
     pub fn source(self, source: IpAddr) -> Self {
-        Self {
-            source: Some(source),
-            ..self
-        }
+        Self { source: Some(source), ..self }
     }
 }
 
@@ -118,16 +106,10 @@ impl UdpStream {
     /// at full rate. The way is then known: no neighbour has to be found while packets queue.
     pub fn start(spec: &StreamSpec) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
-        ensure!(
-            spec.rate > 0 && spec.payload >= HEADER,
-            "a stream needs a rate and {HEADER} bytes"
-        );
+        ensure!(spec.rate > 0 && spec.payload >= HEADER, "a stream needs a rate and {HEADER} bytes");
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = u64::from(std::process::id()) << 32 | u64::from(count);
-        let shared = Arc::new(Shared {
-            id,
-            ..Shared::default()
-        });
+        let shared = Arc::new(Shared { id, ..Shared::default() });
         let inbound = spec
             .to
             .run(|| Ok(UdpSocket::bind(spec.target)?))
@@ -136,27 +118,17 @@ impl UdpStream {
         setsockopt(&inbound, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
         setsockopt(&inbound, sockopt::ReceiveTimestampns, &true)?;
         let outbound = spec.from.run(|| {
-            let any = if spec.target.is_ipv4() {
-                [0; 4].into()
-            } else {
-                [0; 16].into()
-            };
+            let any = if spec.target.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
             let socket = UdpSocket::bind((spec.source.unwrap_or(any), 0))?;
             socket.connect(spec.target)?;
             Ok(socket)
         })?;
-        let mut stream = Self {
-            shared: Arc::clone(&shared),
-            sender: None,
-            receiver: None,
-        };
+        let mut stream = Self { shared: Arc::clone(&shared), sender: None, receiver: None };
         let own = Arc::clone(&shared);
         stream.receiver = Some(thread::spawn(move || receive(&inbound, &own)));
         stream.probe(&outbound, spec)?;
         let (rate, payload) = (spec.rate, spec.payload);
-        stream.sender = Some(thread::spawn(move || {
-            send(&outbound, rate, payload, &shared)
-        }));
+        stream.sender = Some(thread::spawn(move || send(&outbound, rate, payload, &shared)));
         Ok(stream)
     }
 
@@ -165,19 +137,11 @@ impl UdpStream {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut progress = self.lock();
         while !progress.probed {
-            ensure!(
-                Instant::now() < deadline,
-                "no datagram from {from} reaches {target}"
-            );
+            ensure!(Instant::now() < deadline, "no datagram from {from} reaches {target}");
             // An error is one of an earlier probe, reported late; the next try tells.
             let _ = outbound.send(&datagram(self.shared.id, PROBE, HEADER));
             let wait = Duration::from_millis(20);
-            progress = self
-                .shared
-                .changed
-                .wait_timeout(progress, wait)
-                .map_err(poisoned)?
-                .0;
+            progress = self.shared.changed.wait_timeout(progress, wait).map_err(poisoned)?.0;
         }
         Ok(())
     }
@@ -200,10 +164,7 @@ impl UdpStream {
             .wait_timeout_while(progress, timeout, |progress| progress.received < goal)
             .map_err(poisoned)?;
         if waited.timed_out() {
-            bail!(
-                "only {} of {goal} datagrams arrived within {timeout:?}",
-                progress.received
-            );
+            bail!("only {} of {goal} datagrams arrived within {timeout:?}", progress.received);
         }
         Ok(())
     }
@@ -211,10 +172,7 @@ impl UdpStream {
     /// Ends the stream, waits for what is under way, and reports.
     pub fn stop(mut self) -> Result<StreamReport> {
         let (sender, tally) = self.finish();
-        let (sender, tally) = (
-            sender.context("sender failed")?,
-            tally.context("receiver failed")?,
-        );
+        let (sender, tally) = (sender.context("sender failed")?, tally.context("receiver failed")?);
         Ok(tally.report(self.sent(), sender.refused, sender.longest_pause))
     }
 
@@ -222,17 +180,11 @@ impl UdpStream {
         self.shared.stopping.store(true, Ordering::Relaxed);
         let sender = self.sender.take().and_then(|thread| thread.join().ok());
         self.shared.done.store(true, Ordering::Release);
-        (
-            sender,
-            self.receiver.take().and_then(|thread| thread.join().ok()),
-        )
+        (sender, self.receiver.take().and_then(|thread| thread.join().ok()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.shared
-            .progress
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.shared.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -267,11 +219,7 @@ fn send(socket: &UdpSocket, rate: u32, payload: usize, shared: &Shared) -> Sende
         }
         report.longest_pause = report.longest_pause.max(now - last);
         last = now;
-        due = if now - due > SLIP {
-            now + interval
-        } else {
-            due + interval
-        };
+        due = if now - due > SLIP { now + interval } else { due + interval };
         for buffer in &mut buffers {
             buffer[8..HEADER].copy_from_slice(&u64::to_be_bytes(number));
             number += 1;
@@ -286,19 +234,9 @@ fn send(socket: &UdpSocket, rate: u32, payload: usize, shared: &Shared) -> Sende
 fn send_all(socket: &UdpSocket, headers: &mut MultiHeaders<()>, buffers: &[Vec<u8>]) -> u64 {
     let (mut at, mut failed, mut refused) = (0, false, 0);
     while at < buffers.len() {
-        let slices: Vec<_> = buffers[at..]
-            .iter()
-            .map(|buffer| [IoSlice::new(buffer)])
-            .collect();
+        let slices: Vec<_> = buffers[at..].iter().map(|buffer| [IoSlice::new(buffer)]).collect();
         let nowhere = vec![None; slices.len()];
-        match sendmmsg(
-            socket.as_raw_fd(),
-            headers,
-            &slices,
-            &nowhere,
-            [],
-            MsgFlags::empty(),
-        ) {
+        match sendmmsg(socket.as_raw_fd(), headers, &slices, &nowhere, [], MsgFlags::empty()) {
             Ok(sent) => {
                 at += sent.count();
                 failed = false;

@@ -42,16 +42,7 @@ pub struct StreamReport {
 
 impl fmt::Display for StreamReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            sent,
-            received,
-            lost,
-            refused,
-            duplicated,
-            reordered,
-            losses,
-            ..
-        } = self;
+        let Self { sent, received, lost, refused, duplicated, reordered, losses, .. } = self;
         write!(
             f,
             "{sent} sent, {received} received, {lost} lost in {} runs ({refused} refused), \
@@ -84,9 +75,7 @@ impl Tally {
 
     pub(super) fn arrived(&mut self, number: u64, at: SystemTime) {
         let last = self.last.unwrap_or(at);
-        self.longest_gap = self
-            .longest_gap
-            .max(at.duration_since(last).unwrap_or_default());
+        self.longest_gap = self.longest_gap.max(at.duration_since(last).unwrap_or_default());
         self.last = Some(at);
         if !self.mark(number) {
             self.duplicated += 1;
@@ -99,12 +88,7 @@ impl Tally {
         }
         if number > self.next {
             let (first, count) = (self.next, number - self.next);
-            self.skipped.push(Loss {
-                first,
-                count,
-                from: last,
-                to: at,
-            });
+            self.skipped.push(Loss { first, count, from: last, to: at });
         }
         self.next = number + 1;
     }
@@ -113,21 +97,13 @@ impl Tally {
         let end = self.last.unwrap_or(SystemTime::UNIX_EPOCH);
         if sent > self.next {
             let (first, count) = (self.next, sent - self.next);
-            self.skipped.push(Loss {
-                first,
-                count,
-                from: end,
-                to: end,
-            });
+            self.skipped.push(Loss { first, count, from: end, to: end });
         }
         // Some of what was skipped has come later, out of order.
         let losses: Vec<_> = self
             .skipped
             .iter()
-            .map(|skipped| Loss {
-                count: self.missing(skipped),
-                ..*skipped
-            })
+            .map(|skipped| Loss { count: self.missing(skipped), ..*skipped })
             .filter(|loss| loss.count > 0)
             .collect();
         StreamReport {
@@ -180,9 +156,7 @@ mod tests {
 
     fn report(arrivals: &[(u64, u64)], sent: u64) -> StreamReport {
         let mut tally = Tally::default();
-        arrivals
-            .iter()
-            .for_each(|(number, time)| tally.arrived(*number, at(*time)));
+        arrivals.iter().for_each(|(number, time)| tally.arrived(*number, at(*time)));
         tally.report(sent, 0, Duration::ZERO)
     }
 
@@ -190,15 +164,7 @@ mod tests {
     fn a_hole_is_lost_and_lasts_from_arrival_to_arrival() {
         let report = report(&[(0, 10), (1, 11), (4, 18), (5, 19)], 6);
         assert_eq!((report.received, report.lost, report.duplicated), (4, 2, 0));
-        assert_eq!(
-            report.losses,
-            [Loss {
-                first: 2,
-                count: 2,
-                from: at(11),
-                to: at(18)
-            }]
-        );
+        assert_eq!(report.losses, [Loss { first: 2, count: 2, from: at(11), to: at(18) }]);
         assert_eq!(report.longest_outage, Duration::from_millis(7));
     }
 
@@ -214,10 +180,7 @@ mod tests {
     #[test]
     fn the_first_and_the_last_can_be_lost_too() {
         let report = report(&[(1, 5)], 4);
-        assert_eq!(
-            (report.received, report.lost, report.losses.len()),
-            (1, 3, 2)
-        );
+        assert_eq!((report.received, report.lost, report.losses.len()), (1, 3, 2));
     }
 
     #[test]

@@ -107,9 +107,12 @@ impl Mirror {
         };
         match change {
             // IPv4 routes of a link that goes down, or that loses its last address, go silently.
-            Change::Link(link) if !link.up => self.forget(),
-            Change::LinkGone(_) | Change::AddressGone { .. } => self.forget(),
-            Change::Link(_) | Change::Address(_) => !self.refused.is_empty(),
+            Change::Link(link) if !link.up && self.uses(link.index) => self.forget(),
+            Change::LinkGone(ifindex) | Change::AddressGone { ifindex, .. } if self.uses(*ifindex) => {
+                self.forget()
+            }
+            Change::Link(link) => link.up && !self.refused.is_empty(),
+            Change::Address(_) => !self.refused.is_empty(),
             Change::RouteGone(route) => self.refused.contains(&plan::key(route)),
             Change::OwnRoute(route) if self.differs(route) => self.forget(),
             Change::OwnRouteGone(route) if self.holds(route) => self.forget(),
@@ -120,9 +123,11 @@ impl Mirror {
     /// Makes the kernel hold exactly `wanted` under the agent's protocol number.
     pub async fn reconcile(&mut self, wanted: &Fib) -> Result<Reconciled, NetlinkError> {
         let fresh = self.installed.is_none();
+        let known = self.refused.clone();
         let first = self.pass(wanted).await?;
-        let foreign = first.conflicts.iter().any(|conflict| conflict.reason == Refusal::Foreign);
-        if fresh || !foreign {
+        let news =
+            |conflict: &FibConflict| conflict.reason == Refusal::Foreign && !known.contains(&conflict.key);
+        if fresh || !first.conflicts.iter().any(news) {
             return Ok(first);
         }
         // What is in the way may be our own, if what we believed to be there was out of date.
@@ -222,6 +227,13 @@ impl Mirror {
     fn forget(&mut self) -> bool {
         self.installed = None;
         true
+    }
+
+    /// Whether one of our routes may lead over the interface.
+    fn uses(&self, ifindex: u32) -> bool {
+        let over =
+            |installed: &Installed| installed.routes.values().flatten().any(|hop| hop.ifindex == ifindex);
+        self.installed.as_ref().is_none_or(over)
     }
 
     fn holds(&self, route: &KernelRoute) -> bool {

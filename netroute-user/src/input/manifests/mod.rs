@@ -20,8 +20,8 @@ pub struct ManifestSet {
     pub routes: Vec<CustomRoute>,
     /// What is wrong; the good objects of the same file are in `routes` all the same.
     pub problems: Vec<Problem>,
-    /// Objects that are right but do nothing in this version.
-    pub ignored: Vec<Problem>,
+    /// Not wrong, but worth knowing: objects that do nothing in this version, no directory yet.
+    pub notes: Vec<Problem>,
 }
 
 /// Where to read and for which node.

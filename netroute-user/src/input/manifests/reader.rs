@@ -44,6 +44,10 @@ impl ManifestReader {
                     self.last_good.insert(file, objects);
                 }
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.seen_directory => {
+                let message = "does not exist; make the directory when there are manifests";
+                set.notes.push(Problem::new(&self.source.directory, None, message));
+            }
             Err(error) => set.problems.push(self.no_directory(&error)),
         }
         collect(&self.last_good, &mut set);
@@ -51,12 +55,10 @@ impl ManifestReader {
     }
 
     fn no_directory(&self, error: &io::Error) -> Problem {
-        let advice = if self.seen_directory {
-            "what it last said stays in force; make the directory again, empty if nothing is wanted"
-        } else {
-            "make the directory, or name another with `source: {manifests: …}`"
-        };
-        Problem::new(&self.source.directory, None, format!("cannot be read: {error}; {advice}"))
+        let message = format!(
+            "cannot be read: {error}; what it last said stays in force, an empty directory would end it"
+        );
+        Problem::new(&self.source.directory, None, message)
     }
 }
 
@@ -161,7 +163,7 @@ fn collect(files: &BTreeMap<PathBuf, Objects>, set: &mut ManifestSet) {
                         set.routes.push((**route).clone());
                     }
                 }
-                Content::Ignored => set.ignored.push(problem("ignored: not in this version".to_owned())),
+                Content::Ignored => set.notes.push(problem("ignored: not in this version".to_owned())),
                 Content::NotSelected | Content::Bad(_) => {}
             }
         }

@@ -79,8 +79,7 @@ fn other_kinds_are_ignored_by_name() {
     fs::write(dir.path().join("a.yaml"), text).unwrap();
     let set = ManifestReader::new(source(dir.path())).read();
     assert_eq!(set.problems, []);
-    let ignored: Vec<_> =
-        set.ignored.iter().map(|p| (p.object.clone().unwrap(), p.message.clone())).collect();
+    let ignored: Vec<_> = set.notes.iter().map(|p| (p.object.clone().unwrap(), p.message.clone())).collect();
     let message = "ignored: not in this version".to_owned();
     assert_eq!(
         ignored,
@@ -151,7 +150,9 @@ fn a_missing_directory_is_a_problem_and_takes_nothing_away() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("manifests");
     let mut reader = ManifestReader::new(source(&dir));
-    assert!(reader.read().problems[0].message.contains("make the directory"));
+    let set = reader.read();
+    assert_eq!(set.problems, []);
+    assert!(set.notes[0].message.contains("make the directory"));
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("a.yaml"), net_route("x", "10.1.0.0/16")).unwrap();
     assert_eq!(reader.read().problems, []);
@@ -197,4 +198,23 @@ async fn changes_are_delivered_through_saves_by_rename_and_a_new_directory() {
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("c.yaml"), net_route("z", "10.4.0.0/16")).unwrap();
     until(&mut sets, &["10.4.0.0/16"]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_not_read_before_it_is_closed() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.yaml");
+    fs::write(&path, net_route("x", "10.1.0.0/16") + &net_route("y", "10.2.0.0/16")).unwrap();
+    let watch = watch(source(dir.path())).unwrap();
+    let mut sets = watch.sets();
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(net_route("x", "10.1.0.0/16").as_bytes()).unwrap();
+    // Longer than the pause after which a closed file is read.
+    let early = tokio::time::timeout(Duration::from_millis(700), sets.changed()).await;
+    assert!(early.is_err(), "half of the file was read: {:?}", destinations(&sets.borrow()));
+    file.write_all(net_route("z", "10.3.0.0/16").as_bytes()).unwrap();
+    drop(file);
+    sets.changed().await.unwrap();
+    assert_eq!(destinations(&sets.borrow()), ["10.1.0.0/16", "10.3.0.0/16"]);
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 
@@ -13,18 +13,22 @@ use super::{ManifestReader, ManifestSet, ManifestSource};
 
 /// An editor's save is several events: read after this long without one …
 const QUIET: Duration = Duration::from_millis(100);
+/// … or, while a file is being written, after this long without more of it …
+const WRITING: Duration = Duration::from_secs(2);
 /// … but not later than this after the first.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    #[error("the directory {} cannot be watched: {source}; raise fs.inotify.max_user_instances or max_user_watches", directory.display())]
-    Notify { directory: PathBuf, source: notify::Error },
-    #[error("the thread that watches {} cannot be started: {source}", directory.display())]
-    Thread { directory: PathBuf, source: std::io::Error },
+    #[error("the directory {} cannot be watched: {error}; raise fs.inotify.max_user_instances or max_user_watches", directory.display())]
+    Notify { directory: PathBuf, error: notify::Error },
+    #[error("the thread that watches {} cannot be started: {error}", directory.display())]
+    Thread { directory: PathBuf, error: std::io::Error },
 }
 
 enum Wake {
+    /// A file is open for writing: what it says now may be half of it.
+    Writing,
     Changed,
     Stop,
 }
@@ -69,11 +73,12 @@ pub fn watch(source: ManifestSource) -> Result<ManifestWatch, WatchError> {
     let waker = wake.clone();
     let path = directory.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        if event.map_or(true, |event| matters(&event, &path)) {
-            let _ = waker.send(Wake::Changed);
+        // An error means that events were lost.
+        if let Some(wanted) = event.map_or(Some(Wake::Changed), |event| meaning(&event, &path)) {
+            let _ = waker.send(wanted);
         }
     })
-    .map_err(|source| WatchError::Notify { directory: directory.clone(), source })?;
+    .map_err(|error| WatchError::Notify { directory: directory.clone(), error })?;
     let mut watches = Watches { watcher, directory: directory.clone(), watched: Vec::new() };
     watches.renew()?;
     let mut reader = ManifestReader::new(source);
@@ -81,7 +86,7 @@ pub fn watch(source: ManifestSource) -> Result<ManifestWatch, WatchError> {
     let thread = std::thread::Builder::new()
         .name("manifests".to_owned())
         .spawn(move || follow(&wakes, &mut watches, &mut reader, &sender))
-        .map_err(|source| WatchError::Thread { directory, source })?;
+        .map_err(|error| WatchError::Thread { directory, error })?;
     Ok(ManifestWatch { sets, wake, thread: Some(thread) })
 }
 
@@ -91,15 +96,9 @@ fn follow(
     reader: &mut ManifestReader,
     sender: &watch::Sender<ManifestSet>,
 ) {
-    while let Ok(Wake::Changed) = wakes.recv() {
-        let first = Instant::now();
-        loop {
-            let left = PATIENCE.saturating_sub(first.elapsed());
-            match wakes.recv_timeout(QUIET.min(left)) {
-                Ok(Wake::Changed) if !left.is_zero() => {}
-                Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => break,
-                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            }
+    while let Ok(wake) = wakes.recv() {
+        if !is_quiet(wakes, wake) {
+            return;
         }
         // Watched before it is read: what changes in between wakes the loop again.
         if let Err(error) = watches.renew() {
@@ -111,6 +110,25 @@ fn follow(
             *current = set;
             changed
         });
+    }
+}
+
+/// Waits until nothing happens any more; `false` when it is time to stop.
+fn is_quiet(wakes: &mpsc::Receiver<Wake>, first: Wake) -> bool {
+    let begin = Instant::now();
+    let mut last = first;
+    loop {
+        let pause = match last {
+            Wake::Stop => return false,
+            Wake::Writing => WRITING,
+            Wake::Changed => QUIET,
+        };
+        let left = PATIENCE.saturating_sub(begin.elapsed());
+        last = match wakes.recv_timeout(pause.min(left)) {
+            Ok(wake) => wake,
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
     }
 }
 
@@ -137,8 +155,8 @@ impl Watches {
                 Err(error) => failed = Some(error),
             }
         }
-        let Some(source) = failed else { return Ok(()) };
-        Err(WatchError::Notify { directory: self.directory.clone(), source })
+        let Some(error) = failed else { return Ok(()) };
+        Err(WatchError::Notify { directory: self.directory.clone(), error })
     }
 }
 
@@ -150,14 +168,17 @@ fn is_absent(error: &notify::Error) -> bool {
     }
 }
 
-/// Our own reads open files, and neighbours of the directory do not concern us.
-fn matters(event: &Event, directory: &Path) -> bool {
+/// `None` for our own reads, which open files, and for neighbours of the directory.
+fn meaning(event: &Event, directory: &Path) -> Option<Wake> {
     let Event { kind, paths, .. } = event;
-    let changes = match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
-        _ => true,
-    };
     let ours = |path: &PathBuf| path.starts_with(directory) || directory.starts_with(path);
-    changes && (paths.is_empty() || paths.iter().any(ours))
+    if !paths.is_empty() && !paths.iter().any(ours) {
+        return None;
+    }
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Wake::Changed),
+        EventKind::Access(_) => None,
+        EventKind::Create(CreateKind::File) | EventKind::Modify(ModifyKind::Data(_)) => Some(Wake::Writing),
+        _ => Some(Wake::Changed),
+    }
 }

@@ -45,7 +45,8 @@ impl Default for Options {
     }
 }
 
-/// Follows the network namespace of the thread that opened it. Dropping it ends it.
+/// Follows the network namespace that the process (every thread of its runtime) is in. Dropping it
+/// ends it.
 pub struct Watch {
     events: mpsc::Receiver<Event>,
     task: JoinHandle<()>,

@@ -13,8 +13,8 @@ use nix::fcntl::{Flock, FlockArg};
 pub enum LockError {
     #[error("another agent ({}) works in {}; stop it first, or give this one its own stateDir, bpffs and socket", holder(*.pid), path.display())]
     Held { path: PathBuf, pid: Option<u32> },
-    #[error("{}: cannot be locked: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{}: cannot be locked: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
 }
 
 fn holder(pid: Option<u32>) -> String {
@@ -33,7 +33,7 @@ impl DirectoryLock {
     /// # Errors
     /// When another process holds it, or the directory cannot be opened.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
-        let failed = |source| LockError::Io { path: path.to_owned(), source };
+        let failed = |error| LockError::Io { path: path.to_owned(), error };
         let directory = File::open(path).map_err(failed)?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self { _file: file }),

@@ -19,8 +19,8 @@ const TEMPORARY: &str = ".routes.yaml.";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("{}: cannot be {action}: {source}; the agent needs to write there (stateDir)", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{}: cannot be {action}: {error}; the agent needs to write there (stateDir)", path.display())]
+    Io { action: &'static str, path: PathBuf, error: io::Error },
     #[error("{}: {damage}; nothing was changed. Move the file away and start again, then take over what is good with `netroute route import FILE`", path.display())]
     Damaged { path: PathBuf, damage: Damage },
     #[error(transparent)]
@@ -40,7 +40,7 @@ impl StateDir {
     /// # Errors
     /// When another agent holds it or it cannot be written.
     pub fn open(path: &Path, default_probe: Option<Probe>) -> Result<Self, StateError> {
-        let failed = |action| move |source| StateError::Io { action, path: path.to_owned(), source };
+        let failed = |action| move |error| StateError::Io { action, path: path.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("made"))?;
         let lock = DirectoryLock::acquire(path)?;
         for entry in std::fs::read_dir(path).map_err(failed("listed"))? {
@@ -74,7 +74,7 @@ impl StateDir {
             file.persist(&path).map_err(|error| error.error)?;
             File::open(&self.path)?.sync_all()
         };
-        write().map_err(|source| StateError::Io { action: "written", path: path.clone(), source })
+        write().map_err(|error| StateError::Io { action: "written", path: path.clone(), error })
     }
 }
 
@@ -87,7 +87,7 @@ pub fn load(directory: &Path, default_probe: Option<Probe>) -> Result<Vec<Custom
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(StateError::Io { action: "read", path, source }),
+        Err(error) => return Err(StateError::Io { action: "read", path, error }),
     };
     decode(&bytes, default_probe).map_err(|damage| StateError::Damaged { path, damage })
 }

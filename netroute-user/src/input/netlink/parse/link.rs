@@ -12,6 +12,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_WIRELESS: u16 = 11;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_PROP_LIST: u16 = 52;
@@ -19,7 +20,8 @@ const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
 
 /// The link of a message. `None` for messages of bridge ports, which are about the port's place
-/// in the bridge: their `RTM_DELLINK` means that it left the bridge, not the machine.
+/// in the bridge: their `RTM_DELLINK` means that it left the bridge, not the machine. Nor for
+/// wireless events, which describe the link in part only.
 #[must_use]
 pub fn link(payload: &[u8]) -> Option<Link> {
     let header = LinkHeader::parse(payload).ok()?;
@@ -48,6 +50,7 @@ pub fn link(payload: &[u8]) -> Option<Link> {
             IFLA_IFNAME => link.name = parse_string(value).unwrap_or_default(),
             IFLA_MTU => link.mtu = parse_u32(value).unwrap_or_default(),
             IFLA_MASTER => link.master = parse_u32(value).ok().filter(|&master| master != 0),
+            IFLA_WIRELESS => return None,
             IFLA_OPERSTATE => link.carrier &= !is_down(parse_u8(value).unwrap_or_default()),
             IFLA_LINKINFO => link.kind = strings(value, IFLA_INFO_KIND).next(),
             IFLA_PROP_LIST => link.altnames = strings(value, IFLA_ALT_IFNAME).collect(),

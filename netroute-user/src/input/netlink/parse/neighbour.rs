@@ -1,7 +1,6 @@
 //! `RTM_NEWNEIGH`, `RTM_DELNEIGH`.
 
-use netlink_packet_core::parse_ip;
-use netlink_packet_core::parse_u32;
+use netlink_packet_core::{parse_ip, parse_u8, parse_u32};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{
     NeighbourExtFlags, NeighbourFlags, NeighbourHeader, NeighbourState as WireState,
@@ -13,6 +12,7 @@ use crate::kernel::{Neighbour, NeighbourKey, NeighbourState};
 const HEADER_BYTES: usize = 12;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_PROTOCOL: u16 = 12;
 const NDA_FLAGS_EXT: u16 = 15;
 
 /// A neighbour entry with what only its caretaker needs to know.
@@ -22,6 +22,8 @@ pub struct Entry {
     pub neighbour: Neighbour,
     /// `NTF_EXT_MANAGED`: the kernel keeps it resolved by itself (Linux 5.16).
     pub managed: bool,
+    /// `NDA_PROTOCOL`: who made it; 0 = the kernel, or nobody said.
+    pub protocol: u8,
 }
 
 /// `None` for proxy entries, bridge forwarding entries, and groups, none of which is a host.
@@ -32,12 +34,13 @@ pub fn neighbour(payload: &[u8]) -> Option<Entry> {
     if !ip || header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
-    let (mut address, mut mac, mut managed) = (None, None, false);
+    let (mut address, mut mac, mut managed, mut protocol) = (None, None, false, 0);
     for attribute in attributes(payload, HEADER_BYTES) {
         let value = attribute.value();
         match attribute.kind() {
             NDA_DST => address = parse_ip(value).ok(),
             NDA_LLADDR => mac = value.try_into().ok(),
+            NDA_PROTOCOL => protocol = parse_u8(value).unwrap_or_default(),
             NDA_FLAGS_EXT => managed = parse_u32(value).unwrap_or(0) & NeighbourExtFlags::Managed.bits() != 0,
             _ => {}
         }
@@ -49,6 +52,7 @@ pub fn neighbour(payload: &[u8]) -> Option<Entry> {
         key: NeighbourKey { ifindex: header.ifindex, address },
         neighbour: Neighbour { mac: mac.filter(|_| resolved), state },
         managed,
+        protocol,
     })
 }
 

@@ -1,0 +1,194 @@
+//! How the agent itself is: status, doctor and diff.
+
+use std::sync::Arc;
+
+use netroute_common::abi;
+use netroute_common::verdict::Hook;
+
+use super::core::{Agent, Snapshot};
+use crate::api::request::Refusal;
+use crate::api::types::{
+    ApplyView, AttachMode, CheckResult, CheckView, CountsView, DiffView, DoctorView, Health, InterfaceView,
+    MapView, ProgramView, State, StatusView,
+};
+use crate::compile::interfaces::{Interfaces, link_of};
+use crate::error::chain;
+use crate::load::{Attached, Mode, Running};
+use crate::observe::doctor::{self, Level, Subject};
+use crate::plan::diff as plan_diff;
+
+/// The agent's health in one answer.
+pub fn status(agent: &Agent) -> Result<StatusView, Refusal> {
+    let interfaces = interfaces(agent);
+    let problems = problems(agent, &interfaces);
+    let unserved = interfaces.iter().all(|interface| interface.xdp == AttachMode::None && !interface.tc);
+    let health = match (problems.is_empty(), unserved) {
+        (_, true) => Health::Failed,
+        (false, _) => Health::Degraded,
+        (true, _) => Health::Ok,
+    };
+    let maps = maps(agent)?;
+    Ok(StatusView {
+        health,
+        node_name: agent.config.node_name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        abi: abi::ABI_VERSION,
+        uptime_seconds: agent.started.elapsed().as_secs(),
+        programs: programs(agent),
+        map_bytes: maps.iter().map(|map| map.bytes).sum(),
+        maps,
+        counts: counts(agent),
+        last_apply: agent.tally.last_apply.map(|(at, duration, steps)| ApplyView {
+            duration_micros: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            steps: u32::try_from(steps).unwrap_or(u32::MAX),
+            seconds_ago: at.elapsed().as_secs(),
+        }),
+        interfaces,
+        problems,
+    })
+}
+
+fn attached(agent: &Agent) -> Vec<Attached> {
+    agent.attached.iter().flat_map(|attached| attached.attachments().list().cloned()).collect()
+}
+
+fn interfaces(agent: &Agent) -> Vec<InterfaceView> {
+    let programs = attached(agent);
+    let view = |interface: &crate::desired::interface::Interface| {
+        let link = link_of(interface, &agent.snapshot.kernel);
+        let find = |hook: Hook| {
+            programs.iter().find(|p| link.is_some_and(|link| link.index == p.ifindex) && p.hook == hook)
+        };
+        let xdp = match find(Hook::XdpNic).map(|program| program.mode) {
+            Some(Mode::Native) => AttachMode::Native,
+            Some(_) => AttachMode::Generic,
+            None => AttachMode::None,
+        };
+        let refused = link.and_then(|link| agent.attached.as_ref()?.refused.get(&link.index).cloned());
+        let reason = match (link, refused, xdp) {
+            (None, _, _) => "the device does not exist".to_owned(),
+            (_, Some(reason), _) => reason,
+            (_, None, AttachMode::Generic) => "the driver has no native XDP: slower".to_owned(),
+            _ => String::new(),
+        };
+        InterfaceView {
+            alias: interface.alias.clone(),
+            device: link.map(|link| link.name.clone()),
+            ifindex: link.map(|link| link.index),
+            role: format!("{:?}", interface.role).to_lowercase(),
+            carrier: link.is_some_and(|link| link.up && link.carrier),
+            xdp,
+            tc: find(Hook::TcNic).is_some(),
+            reason,
+        }
+    };
+    agent.config.interfaces.iter().map(view).collect()
+}
+
+fn programs(agent: &Agent) -> Vec<ProgramView> {
+    let running =
+        agent.attached.as_ref().map(|attached| attached.attachments().programs()).unwrap_or_default();
+    let view = |Running { attached, id, tag }: Running| ProgramView {
+        name: attached.hook.name().replace('-', "_"),
+        id: id.unwrap_or_default(),
+        // As bpftool prints it: the bytes of the hash in their order.
+        tag: tag.map_or_else(String::new, |tag| format!("{:016x}", tag.swap_bytes())),
+        interface: attached.interface,
+    };
+    running.into_iter().map(view).collect()
+}
+
+fn problems(agent: &Agent, interfaces: &[InterfaceView]) -> Vec<String> {
+    let mut problems: Vec<String> = agent.apply_problem.iter().cloned().collect();
+    problems.extend(
+        interfaces.iter().filter(|i| !i.reason.is_empty()).map(|i| format!("{}: {}", i.alias, i.reason)),
+    );
+    problems.extend(agent.manifest_problems.iter().map(ToString::to_string));
+    problems.extend(agent.conflicts.iter().take(10).map(|conflict| {
+        format!("{} metric {}: {}", conflict.key.destination, conflict.key.metric, conflict.reason)
+    }));
+    let invalid =
+        agent.snapshot.compiled.statuses.iter().filter(|(_, status)| status.state == State::Invalid);
+    problems.extend(invalid.take(10).map(|(key, status)| format!("{key}: {}", status.reason)));
+    problems
+}
+
+fn maps(agent: &Agent) -> Result<Vec<MapView>, Refusal> {
+    let Some(attached) = &agent.attached else { return Ok(Vec::new()) };
+    let memory = attached.attachments().map_memory().map_err(|error| Refusal::new(chain(&error)))?;
+    let image = &agent.snapshot.installed;
+    let used = |name: &str| match name {
+        abi::MAP_ROUTES4 => image.routes4.len(),
+        abi::MAP_ROUTES6 => image.routes6.len(),
+        abi::MAP_GROUPS => image.groups.len(),
+        abi::MAP_NEXTHOPS | abi::MAP_NEXTHOP_STATS => image.next_hops.len(),
+        abi::MAP_PORTS => image.ports.len(),
+        abi::MAP_ROUTE_STATS => {
+            agent.snapshot.compiled.statuses.values().filter(|status| status.stats.is_some()).count()
+        }
+        _ => 0,
+    };
+    let view = |map: crate::load::MapMemory| MapView {
+        used: u32::try_from(used(&map.map)).unwrap_or(u32::MAX),
+        name: map.map,
+        max: map.capacity,
+        bytes: map.bytes,
+    };
+    Ok(memory.into_iter().map(view).collect())
+}
+
+fn counts(agent: &Agent) -> CountsView {
+    let mut counts = CountsView { failovers: agent.tally.failovers, ..CountsView::default() };
+    counts.next_hops = u32::try_from(agent.snapshot.installed.next_hops.len()).unwrap_or(u32::MAX);
+    for status in agent.snapshot.compiled.statuses.values() {
+        counts.routes += 1;
+        let state = match status.state {
+            State::Active => &mut counts.active,
+            State::Standby => &mut counts.standby,
+            State::Pending => &mut counts.pending,
+            State::Down => &mut counts.down,
+            State::Invalid => &mut counts.invalid,
+        };
+        *state += 1;
+    }
+    counts
+}
+
+/// The compiled image against what the maps hold.
+pub fn diff(agent: &Agent) -> Result<DiffView, Refusal> {
+    let held = agent.read_maps().map_err(|error| Refusal::new(chain(&error)))?;
+    let plan = plan_diff(&held, &agent.snapshot.compiled.image);
+    Ok(DiffView { lines: plan.steps.iter().map(ToString::to_string).collect() })
+}
+
+/// What the doctor looks at.
+pub struct DoctorInputs {
+    snapshot: Snapshot,
+    bpffs: Arc<std::path::Path>,
+}
+
+impl DoctorInputs {
+    #[must_use]
+    pub fn of(agent: &Agent) -> Self {
+        Self { snapshot: agent.snapshot.clone(), bpffs: Arc::from(agent.config.bpffs.as_path()) }
+    }
+
+    /// Looks and judges.
+    pub async fn run(self) -> Result<DoctorView, Refusal> {
+        let Snapshot { desired, kernel, compiled, .. } = &self.snapshot;
+        let nics: Vec<u32> = Interfaces::resolve(desired, kernel).nics().collect();
+        let subject = Subject { state: kernel, interfaces: &nics, routes: &compiled.fib, bpffs: &self.bpffs };
+        let facts = doctor::collect(subject).await.map_err(|error| Refusal::new(chain(&error)))?;
+        let view = |check: doctor::Check| CheckView {
+            name: check.name,
+            result: match check.level {
+                Level::Ok => CheckResult::Ok,
+                Level::Warn => CheckResult::Warn,
+                Level::Fail => CheckResult::Fail,
+            },
+            finding: check.finding,
+            fix: check.fix,
+        };
+        Ok(DoctorView { checks: doctor::judge(&facts).into_iter().map(view).collect() })
+    }
+}

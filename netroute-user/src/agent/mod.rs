@@ -1,0 +1,14 @@
+//! The daemon: one loop that owns all state. Inputs come in as events, every change leads through
+//! `compile` and `plan` to map writes; only a failing next hop takes the short way.
+
+mod core;
+mod health_views;
+mod interfaces;
+mod job;
+mod kernel_tasks;
+mod requests;
+mod sources;
+mod start;
+mod views;
+
+pub use start::{AgentError, detach, run};

@@ -1,0 +1,184 @@
+//! The grammar of the command line, but for the cmdlets.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
+
+/// Custom routes in the kernel's fast path, on nodes with more than one NIC.
+#[derive(Debug, Parser)]
+#[command(
+    name = "netroute",
+    version = super::version::LINE,
+    propagate_version = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Cmdlets, in PowerShell's grammar: Add-HcsNetRoute, Get-HcsNetRoute, Remove-HcsNetRoute.\n\
+                  Exit status: 0 done, 1 refused (nothing changed), 2 usage, 3 no agent at the socket."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The agent's socket
+    #[arg(long, global = true, env = "NETROUTE_SOCKET", value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// Form of the output
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent
+    Agent {
+        /// The agent's configuration
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Custom routes
+    #[command(subcommand)]
+    Route(Route),
+    /// Next hops: metrics, neighbour, liveness, packets
+    #[command(subcommand, name = "nexthop")]
+    NextHop(NextHop),
+    /// Packets by hook and reason: what the fast path sent and what it left to the kernel
+    Drops {
+        /// Show again every second, with rates
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Health, interfaces, programs, maps
+    Status,
+    /// Check kernel and NICs; each finding comes with its fix (exit status 1 if one fails)
+    Doctor,
+    /// What the maps should hold against what they hold
+    Diff,
+    /// The agent's configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Version of this program and of the map layouts
+    Version,
+    /// Remove programs, maps and the routes in the kernel; traffic goes on as if never installed
+    Detach {
+        /// The configuration of the agent that is not running any more
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print shell completions
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man {
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
+    /// Write the custom resource definitions into a folder
+    #[command(hide = true)]
+    Crds {
+        #[arg(long, value_name = "FOLDER")]
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Route {
+    /// Add a route, or change the one with the same destination, next hop and interface
+    Add(AddRoute),
+    /// List custom routes
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only routes of this interface
+        #[arg(long, value_name = "IFACE")]
+        dev: Option<String>,
+        /// The whole compiled table, each route with its origin
+        #[arg(long)]
+        all: bool,
+    },
+    /// Remove the routes of a destination on an interface
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Prefix, or one address
+        #[arg(value_name = "DEST")]
+        destination: String,
+        #[arg(long, value_name = "IFACE")]
+        dev: String,
+        /// Only the route with this next hop
+        #[arg(long, value_name = "ADDR")]
+        via: Option<String>,
+    },
+    /// Which prefix, next hop and interface an address gets, and why
+    Get {
+        #[arg(value_name = "ADDR")]
+        address: IpAddr,
+        /// Source address, for the choice among next hops of equal metric
+        #[arg(long, value_name = "ADDR")]
+        from: Option<IpAddr>,
+    },
+    /// Add the routes of a file: all of them or none
+    #[command(after_help = "Each line is: DEST via ADDR dev IFACE [metric N] [weight N] [force]\n\
+                      Text after # is a comment. A file of NetRoute objects (YAML) is read too.")]
+    Import {
+        /// `-` reads standard input
+        file: PathBuf,
+    },
+    /// Print the routes of the command line in the form that import reads
+    Export {
+        /// Write to a file instead
+        file: Option<PathBuf>,
+        /// The routes of manifests too
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct AddRoute {
+    /// Prefix without host bits, or one address
+    #[arg(value_name = "DEST")]
+    pub destination: String,
+    /// Next hop; may lie inside DEST
+    #[arg(long, value_name = "ADDR")]
+    pub via: String,
+    /// Interface: alias of the agent's configuration, or device name
+    #[arg(long, value_name = "IFACE")]
+    pub dev: String,
+    /// Lower is preferred [default: 256]
+    #[arg(long, value_name = "N")]
+    pub metric: Option<u32>,
+    /// Share among routes of equal metric [default: 1]
+    #[arg(long, value_name = "N")]
+    pub weight: Option<u8>,
+    /// Accept an interface that has only dynamic addresses
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NextHop {
+    /// List next hops
+    #[command(visible_alias = "ls")]
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check a configuration, its manifests and the kept routes, without an agent
+    Check {
+        #[arg(value_name = "FILE", default_value = DEFAULT_PATH)]
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,83 @@
+//! `config check`: everything an agent would read, without an agent.
+
+use std::path::Path;
+
+use super::failure::{Failure, refused};
+use super::output::Output;
+use crate::config::{AgentConfig, ConfigError};
+use crate::desired::route::CustomRoute;
+use crate::input::manifests::{ManifestReader, ManifestSet, ManifestSource};
+use crate::input::problem::Problem;
+use crate::input::state_dir;
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    problems: Vec<Problem>,
+    notes: Vec<Problem>,
+    manifest_routes: usize,
+    cli_routes: usize,
+}
+
+/// # Errors
+/// When anything is wrong; everything that is was said by then.
+pub fn run(file: &Path, output: Output) -> Result<(), Failure> {
+    let report = match AgentConfig::load(file) {
+        Ok(config) => check(&config),
+        Err(ConfigError::Invalid(problem)) => only(problem),
+        Err(error @ ConfigError::Read { .. }) => return Err(refused(error)),
+    };
+    output.show(&report, || text(file, &report))?;
+    if report.problems.is_empty() { Ok(()) } else { Err(Failure::Told) }
+}
+
+fn only(problem: Problem) -> Report {
+    Report { problems: vec![problem], notes: Vec::new(), manifest_routes: 0, cli_routes: 0 }
+}
+
+fn check(config: &AgentConfig) -> Report {
+    let ManifestSet { routes, mut problems, notes } =
+        ManifestReader::new(ManifestSource::from(config)).read();
+    let kept = state_dir::load(&config.state_dir, config.probe).unwrap_or_else(|error| {
+        problems.push(Problem::new(&config.state_dir, None, error.to_string()));
+        Vec::new()
+    });
+    problems.extend(routes.iter().chain(&kept).filter_map(|route| unknown_interface(route, config)));
+    Report { problems, notes, manifest_routes: routes.len(), cli_routes: kept.len() }
+}
+
+/// A route may name an interface that does not exist yet, but not one that no alias stands for:
+/// the agent would show it as `pending` for ever.
+fn unknown_interface(route: &CustomRoute, config: &AgentConfig) -> Option<Problem> {
+    let wanted = &route.key.interface;
+    let known = config.interfaces.iter().any(|interface| {
+        interface.alias.eq_ignore_ascii_case(wanted) || interface.device.to_string() == *wanted
+    });
+    if known {
+        return None;
+    }
+    let aliases: Vec<&str> = config.interfaces.iter().map(|interface| interface.alias.as_str()).collect();
+    let message =
+        format!("the interface \"{wanted}\" is not in the configuration, which has {}", aliases.join(", "));
+    let file = match &route.origin {
+        crate::desired::route::Origin::Cli => config.state_dir.clone(),
+        crate::desired::route::Origin::Manifest { file, .. } => config.manifests.join(file),
+    };
+    Some(Problem::new(&file, None, message).about(route.key.to_string()))
+}
+
+fn text(file: &Path, report: &Report) -> String {
+    let Report { problems, notes, manifest_routes, cli_routes } = report;
+    let mut text = String::new();
+    for problem in problems {
+        text.push_str(&format!("{problem}\n"));
+    }
+    for note in notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    if problems.is_empty() {
+        let routes = format!("{manifest_routes} routes in manifests, {cli_routes} of the command line");
+        text.push_str(&format!("{}: good; {routes}\n", file.display()));
+    }
+    text
+}

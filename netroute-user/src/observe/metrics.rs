@@ -1,0 +1,211 @@
+//! Prometheus text over HTTP. Reads what the agent tells when asked; keeps no numbers of its own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use crate::api::request::{Request, Requests};
+use crate::api::types::{DropsView, Health, NextHopView, RouteView, StatusView};
+
+/// An agent that does not answer within this is not healthy.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics cannot be served on {address}: {source}; set `metrics.address` to a free one, or to null")]
+pub struct MetricsError {
+    pub address: SocketAddr,
+    pub source: std::io::Error,
+}
+
+/// Everything a scrape shows.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub status: StatusView,
+    pub routes: Vec<RouteView>,
+    pub next_hops: Vec<NextHopView>,
+    pub verdicts: Vec<DropsView>,
+    pub map_writes: u64,
+    pub applies: u64,
+    pub apply_errors: u64,
+}
+
+/// Takes the address.
+///
+/// # Errors
+/// When it is in use or not an address of this machine.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, MetricsError> {
+    TcpListener::bind(address).await.map_err(|source| MetricsError { address, source })
+}
+
+/// Answers `GET /metrics` until the agent ends.
+pub async fn serve(listener: TcpListener, requests: Requests) {
+    let scrape = move || scrape(requests.clone());
+    if let Err(error) = axum::serve(listener, Router::new().route("/metrics", get(scrape))).await {
+        warn!(%error, "metrics are no longer served");
+    }
+}
+
+async fn scrape(requests: Requests) -> Response {
+    let (reply, answer) = oneshot::channel();
+    let asked = async {
+        requests.send(Request::Metrics { reply }).await.ok()?;
+        answer.await.ok()
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Some(Ok(sample))) => match text(&sample) {
+            Ok(text) => {
+                ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+                    .into_response()
+            }
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        },
+        Ok(Some(Err(refusal))) => (StatusCode::INTERNAL_SERVER_ERROR, refusal.message).into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the agent does not answer\n").into_response(),
+    }
+}
+
+/// The sample in the OpenMetrics text format.
+///
+/// # Errors
+/// Never in practice: formatting into a string.
+pub fn text(sample: &Sample) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("netroute");
+    let collector = collector::Collector(sample.clone());
+    registry.register_collector(Box::new(collector));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+mod collector {
+    use prometheus_client::collector;
+    use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+    use prometheus_client::metrics::MetricType;
+
+    use super::{ConstCounter, ConstGauge, Health, Sample};
+
+    #[derive(Debug)]
+    pub struct Collector(pub Sample);
+
+    type Encoder<'a> = DescriptorEncoder<'a>;
+    type Row = (Vec<(&'static str, String)>, u64);
+
+    impl collector::Collector for Collector {
+        fn encode(&self, mut encoder: Encoder<'_>) -> Result<(), std::fmt::Error> {
+            let Sample { status, routes, next_hops, verdicts, map_writes, applies, apply_errors } = &self.0;
+            let verdict = |of: fn(&crate::api::types::DropsView) -> u64| -> Vec<Row> {
+                let labels = |v: &crate::api::types::DropsView| {
+                    vec![
+                        ("hook", v.hook.clone()),
+                        ("verdict", v.verdict.clone()),
+                        ("reason", v.reason.clone()),
+                    ]
+                };
+                verdicts.iter().map(|v| (labels(v), of(v))).collect()
+            };
+            counters(
+                &mut encoder,
+                "verdict_packets",
+                "Packets by hook, verdict and reason",
+                verdict(|v| v.packets),
+            )?;
+            counters(
+                &mut encoder,
+                "verdict_bytes",
+                "Bytes by hook, verdict and reason",
+                verdict(|v| v.bytes),
+            )?;
+            let route = |of: fn(&crate::api::types::RouteView) -> u64| -> Vec<Row> {
+                let labels = |r: &crate::api::types::RouteView| {
+                    let next_hop = r.next_hop.map(|address| address.to_string()).unwrap_or_default();
+                    vec![
+                        ("destination", r.destination.to_string()),
+                        ("next_hop", next_hop),
+                        ("interface", r.interface.clone()),
+                    ]
+                };
+                routes.iter().map(|r| (labels(r), of(r))).collect()
+            };
+            counters(
+                &mut encoder,
+                "route_packets",
+                "Packets sent by each custom route",
+                route(|r| r.packets),
+            )?;
+            counters(&mut encoder, "route_bytes", "Bytes sent by each custom route", route(|r| r.bytes))?;
+            let hop = |of: fn(&crate::api::types::NextHopView) -> u64| -> Vec<Row> {
+                let labels = |n: &crate::api::types::NextHopView| {
+                    let address = n.address.map(|address| address.to_string()).unwrap_or_default();
+                    vec![("address", address), ("interface", n.interface.clone())]
+                };
+                next_hops.iter().map(|n| (labels(n), of(n))).collect()
+            };
+            counters(&mut encoder, "next_hop_packets", "Packets sent to each next hop", hop(|n| n.packets))?;
+            counters(&mut encoder, "next_hop_bytes", "Bytes sent to each next hop", hop(|n| n.bytes))?;
+            gauges(&mut encoder, "next_hop_alive", "1 if the next hop is used", hop(|n| u64::from(n.alive)))?;
+            let map = |of: fn(&crate::api::types::MapView) -> u64| -> Vec<Row> {
+                status.maps.iter().map(|map| (vec![("map", map.name.clone())], of(map))).collect()
+            };
+            gauges(&mut encoder, "map_entries", "Entries in use", map(|map| u64::from(map.used)))?;
+            gauges(&mut encoder, "map_capacity", "Entries the map can hold", map(|map| u64::from(map.max)))?;
+            gauges(&mut encoder, "map_bytes", "Kernel memory of the map", map(|map| map.bytes))?;
+            counters(
+                &mut encoder,
+                "failovers",
+                "Next hops that failed",
+                vec![(vec![], status.counts.failovers)],
+            )?;
+            counters(&mut encoder, "map_writes", "Single writes to maps", vec![(vec![], *map_writes)])?;
+            counters(&mut encoder, "applies", "Plans carried out", vec![(vec![], *applies)])?;
+            counters(&mut encoder, "apply_errors", "Plans that failed", vec![(vec![], *apply_errors)])?;
+            let micros = status.last_apply.as_ref().map_or(0, |apply| apply.duration_micros);
+            gauges(
+                &mut encoder,
+                "last_apply_microseconds",
+                "Duration of the last plan",
+                vec![(vec![], micros)],
+            )?;
+            let healthy = u64::from(status.health == Health::Ok);
+            gauges(&mut encoder, "healthy", "1 if the agent has no problem", vec![(vec![], healthy)])
+        }
+    }
+
+    fn counters(
+        encoder: &mut Encoder<'_>,
+        name: &str,
+        help: &str,
+        rows: Vec<Row>,
+    ) -> Result<(), std::fmt::Error> {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in rows {
+            ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauges(
+        encoder: &mut Encoder<'_>,
+        name: &str,
+        help: &str,
+        rows: Vec<Row>,
+    ) -> Result<(), std::fmt::Error> {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in rows {
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+                .encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Neighbour care against a live kernel.
+
+mod netns;
+
+use std::collections::BTreeSet;
+
+use netns::{Far, Observed, in_namespace, ip, veth};
+use netroute_user::apply::neighbours::Neighbours;
+use netroute_user::input::netlink::Options;
+use netroute_user::kernel::{Change, NeighbourKey, NeighbourState};
+
+fn key(seen: &Observed, address: &str) -> NeighbourKey {
+    NeighbourKey { ifindex: seen.index("nic0"), address: address.parse().expect("address") }
+}
+
+fn shown(address: &str) -> String {
+    ip(&format!("-d neigh show {address} dev nic0"))
+}
+
+/// A NIC whose far end answers at .2 and ::2.
+async fn wired() -> (Far, Observed) {
+    veth("nic0", "far0");
+    ip("addr add 10.0.0.1/24 dev nic0");
+    ip("-6 addr add 2001:db8::1/64 dev nic0 nodad");
+    let far = Far::with("far0", &["10.0.0.2/24", "2001:db8::2/64"]);
+    (far, Observed::open(Options::default()).await)
+}
+
+#[test]
+fn wanted_neighbours_are_resolved_and_released() {
+    in_namespace(async || {
+        let (_far, mut seen) = wired().await;
+        let wanted =
+            BTreeSet::from([key(&seen, "10.0.0.2"), key(&seen, "2001:db8::2"), key(&seen, "10.0.0.9")]);
+        let mut care = Neighbours::open().expect("neighbours");
+        assert!(care.keep(&wanted).await.expect("keep").is_empty());
+        for key in wanted.iter().filter(|key| !key.address.to_string().ends_with('9')) {
+            seen.until(|state| {
+                state.neighbours.get(key).is_some_and(|n| n.state == NeighbourState::Reachable)
+            })
+            .await;
+            assert!(
+                shown(&key.address.to_string()).contains("managed"),
+                "{}",
+                shown(&key.address.to_string())
+            );
+        }
+        // One that is not there stays managed: the kernel goes on asking.
+        assert!(shown("10.0.0.9").contains("managed"));
+
+        // Another agent, as after a restart, knows them for its own and lets them go.
+        let mut next = Neighbours::open().expect("neighbours");
+        let kept = BTreeSet::from([key(&seen, "10.0.0.2")]);
+        assert!(next.keep(&kept).await.expect("keep").is_empty());
+        assert!(shown("10.0.0.2").contains("managed"));
+        assert!(!shown("2001:db8::2").contains("managed") && !shown("10.0.0.9").contains("managed"));
+        assert_eq!(next.release_all().await.expect("release"), 1);
+        assert!(!shown("10.0.0.2").contains("managed"));
+    });
+}
+
+#[test]
+fn entries_of_others_stay_as_they_are() {
+    in_namespace(async || {
+        let (_far, mut seen) = wired().await;
+        ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev nic0 nud permanent");
+        ip("neigh add 10.0.0.3 dev nic0 managed");
+        seen.until(|state| state.neighbours.keys().filter(|key| key.address.is_ipv4()).count() >= 2).await;
+        let wanted = BTreeSet::from([key(&seen, "10.0.0.2"), key(&seen, "10.0.0.3")]);
+        let mut care = Neighbours::open().expect("neighbours");
+        care.keep(&wanted).await.expect("keep");
+        care.refresh(&wanted).await.expect("refresh");
+        care.probe(&wanted).await.expect("probe");
+        care.keep(&BTreeSet::new()).await.expect("keep");
+        assert!(shown("10.0.0.2").contains("02:00:00:00:00:02 PERMANENT"), "{}", shown("10.0.0.2"));
+        assert!(shown("10.0.0.3").contains("managed"), "{}", shown("10.0.0.3"));
+    });
+}
+
+#[test]
+fn an_entry_that_is_flushed_is_made_again() {
+    in_namespace(async || {
+        let (_far, mut seen) = wired().await;
+        let wanted = BTreeSet::from([key(&seen, "10.0.0.2")]);
+        let mut care = Neighbours::open().expect("neighbours");
+        care.keep(&wanted).await.expect("keep");
+        seen.change(
+            |change| matches!(change, Change::Neighbour(_, n) if n.state == NeighbourState::Reachable),
+        )
+        .await;
+        ip("neigh del 10.0.0.2 dev nic0");
+        while !care.observe(&seen.next().await) {}
+        care.keep(&wanted).await.expect("keep");
+        seen.until(|state| state.neighbours.get(&key_of(&wanted)).is_some_and(|n| n.mac.is_some())).await;
+    });
+}
+
+fn key_of(wanted: &BTreeSet<NeighbourKey>) -> NeighbourKey {
+    *wanted.first().expect("one")
+}
+
+#[test]
+fn a_host_that_is_replaced_is_noticed() {
+    in_namespace(async || {
+        let (far, mut seen) = wired().await;
+        let wanted = BTreeSet::from([key(&seen, "10.0.0.2")]);
+        let host = key_of(&wanted);
+        let mut care = Neighbours::open().expect("neighbours");
+        care.keep(&wanted).await.expect("keep");
+        seen.until(|state| state.neighbours.get(&host).is_some_and(|n| n.mac.is_some())).await;
+        // The same address on another MAC, without gratuitous ARP.
+        far.ip("link set far0 address 02:00:00:00:00:77");
+        care.probe(&wanted).await.expect("probe");
+        let new = Some([2, 0, 0, 0, 0, 0x77]);
+        seen.until(|state| state.neighbours.get(&host).is_some_and(|n| n.mac == new)).await;
+        assert!(shown("10.0.0.2").contains("managed"));
+    });
+}

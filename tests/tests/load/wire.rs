@@ -1,0 +1,155 @@
+//! Two hosts, the node between them, and an agent's folder.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use netroute_common::layout::route::{Group, KIND_NEIGHBOUR, Member, NextHop, Route};
+use netroute_tests::namespace::{Namespace, enter, ifindex, mac, output, sh};
+use netroute_tests::stream::{self, Receiver};
+use netroute_user::apply::{MapStore, apply};
+use netroute_user::compile::image::{Image, Limits};
+use netroute_user::load::{Attachments, LoadError, Loaded, Loader, NicDevice, PodDevice, Switched, detach};
+use netroute_user::plan::diff;
+
+/// The agent's folder of one test; gone with it.
+pub struct Folder {
+    pub path: PathBuf,
+}
+
+impl Folder {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = format!("/sys/fs/bpf/nrtest-{}-{number}", std::process::id());
+        Self { path: path.into() }
+    }
+
+    pub fn open(&self, limits: Limits) -> Result<Loaded, LoadError> {
+        Loader::new(object(), &self.path, limits).open()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = detach(&self.path);
+    }
+}
+
+pub fn object() -> &'static [u8] {
+    netroute_user::load::object::bpf_object()
+}
+
+pub fn limits() -> Limits {
+    Limits { routes4: 1024, routes6: 1024, groups: 64, next_hops: 64, route_stats: 256 }
+}
+
+pub fn nic(name: &str) -> Result<NicDevice> {
+    Ok(NicDevice { ifindex: ifindex(name)?, name: name.to_owned(), mac: mac(name)? })
+}
+
+pub fn switched(loaded: Loaded, nics: &[NicDevice], pods: &[PodDevice]) -> Result<Attachments> {
+    let Switched { attachments, refused } = loaded.switch_programs(nics, pods)?;
+    ensure!(refused.is_empty(), "{refused:?}");
+    Ok(attachments)
+}
+
+/// Two hosts and the node between them. The node's kernel does not forward: what arrives came
+/// through our programs.
+pub struct Wire {
+    pub left: Namespace,
+    pub right: Namespace,
+    pub image: Image,
+}
+
+impl Wire {
+    pub fn new() -> Result<Self> {
+        enter()?;
+        sh("sysctl -qw net.ipv4.ip_forward=0")?;
+        let left = host("left", "10.1.0", "10.2.0.0/24")?;
+        let right = host("right", "10.2.0", "10.1.0.0/24")?;
+        let far = right.run(|| mac("eth0"))?;
+        let next_hop = NextHop {
+            ifindex: ifindex("right")?,
+            mtu: 1500,
+            port: 0,
+            kind: KIND_NEIGHBOUR,
+            alive: 1,
+            xdp: 1,
+            family: 4,
+            source_mac: mac("right")?,
+            destination_mac: far,
+            gateway: [10, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        };
+        let mut group = Group { len: 1, members: [Member::default(); 16] };
+        group.members[0] = Member { next_hop: 8, tier: 0, weight: 1, inverse: Member::inverse_of(1) };
+        let mut image = Image::default();
+        image.next_hops.insert(8, next_hop);
+        image.groups.insert(8, group);
+        image.ports.insert(0, ifindex("right")?);
+        image.routes4.insert("10.2.0.0/24".parse()?, Route { group: 8, stats: 16 });
+        Ok(Self { left, right, image })
+    }
+
+    pub fn nics() -> Result<[NicDevice; 2]> {
+        Ok([nic("left")?, nic("right")?])
+    }
+
+    /// One run of an agent: whatever was there before, `image` is in the maps and the programs
+    /// run afterwards.
+    pub fn agent(&self, folder: &Folder, limits: Limits) -> Result<(bool, Attachments)> {
+        let loaded = folder.open(limits)?;
+        let adopted = loaded.adopted;
+        let mut store = loaded.store()?;
+        apply(&diff(&store.read()?, &self.image), &mut store)?;
+        Ok((adopted, switched(loaded, &Self::nics()?, &[])?))
+    }
+
+    /// Runs `during` under a stream of datagrams; none may be lost.
+    pub fn without_loss(&self, during: impl FnOnce() -> Result<()>) -> Result<u64> {
+        let to = "10.2.0.2:9000".parse()?;
+        let receiver = self.right.run(move || Receiver::bind(to))?;
+        let receiving = self.right.start(move || receiver.count(Duration::from_millis(500)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let sending = {
+            let stop = Arc::clone(&stop);
+            self.left.start(move || stream::send("10.1.0.2:9000".parse()?, to, &stop))
+        };
+        let done = during();
+        stop.store(true, Ordering::Relaxed);
+        let sent = sending.join()?;
+        let received = receiving.join()?;
+        done?;
+        ensure!(sent > 0 && received.datagrams == sent, "sent {sent}, received {received:?}");
+        Ok(sent)
+    }
+}
+
+/// A host on a veth whose node end is `name`. Checksums are real, as on a wire; GRO lets the veth
+/// take frames that XDP redirects.
+fn host(name: &str, net: &str, beyond: &str) -> Result<Namespace> {
+    let host = Namespace::new()?;
+    sh(&format!("ip link add {name} type veth peer name eth0 netns {}", host.path().display()))?;
+    sh(&format!("ip link set {name} up; ip addr add {net}.1/24 dev {name}"))?;
+    let gateway = mac(name)?.map(|byte| format!("{byte:02x}")).join(":");
+    host.sh(&format!(
+        "ip link set eth0 up; ethtool -K eth0 tx off gro on >/dev/null; ip addr add {net}.2/24 dev eth0
+         ip neigh add {net}.1 lladdr {gateway} dev eth0 nud permanent
+         ip route add {beyond} via {net}.1"
+    ))?;
+    Ok(host)
+}
+
+/// The XDP program an interface runs; an error if none.
+pub fn xdp_program(name: &str) -> Result<u32> {
+    let text = output("ip", &["-d", "link", "show", "dev", name])?;
+    let id = text.split_once("prog/xdp id ").context("no XDP program")?.1;
+    Ok(id.split_whitespace().next().context("no id")?.parse()?)
+}
+
+pub fn tcx_programs(name: &str) -> Result<usize> {
+    use aya::programs::{SchedClassifier, TcAttachType};
+    Ok(SchedClassifier::query_tcx(name, TcAttachType::Ingress)?.1.len())
+}

@@ -1,0 +1,198 @@
+//! The kernel's maps as a store: what was written is what is read. Needs root.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use ipnet::{Ipv4Net, Ipv6Net};
+use netroute_common::layout::config::Nic;
+use netroute_common::layout::route::{Group, Member, NextHop, Route};
+use netroute_common::verdict::{Hook, Reason};
+use netroute_tests::namespace::{enter, ifindex, sh};
+use netroute_user::apply::{MapStore, MemoryStore, StoreError, apply};
+use netroute_user::compile::image::{Image, Limits};
+use netroute_user::load::object::bpf_object;
+use netroute_user::load::testrun::{SkbContext, TestBed};
+use netroute_user::plan::{Plan, Step, diff};
+use proptest::collection::btree_map;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+const LIMITS: Limits = Limits { routes4: 64, routes6: 64, groups: 32, next_hops: 32, route_stats: 64 };
+
+fn bed(limits: Limits) -> Result<TestBed> {
+    Ok(TestBed::load(bpf_object(), limits, &Nic::default())?)
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    (0..LIMITS.groups, 0..LIMITS.route_stats).prop_map(|(group, stats)| Route { group, stats })
+}
+
+fn prefix4() -> impl Strategy<Value = Ipv4Net> {
+    (any::<[u8; 4]>(), 0..=32_u8).prop_map(|(address, len)| Ipv4Net::new_assert(address.into(), len).trunc())
+}
+
+fn prefix6() -> impl Strategy<Value = Ipv6Net> {
+    (any::<[u8; 16]>(), 0..=128_u8)
+        .prop_map(|(address, len)| Ipv6Net::new_assert(address.into(), len).trunc())
+}
+
+/// Never all zero: such an entry means "unused".
+fn group() -> impl Strategy<Value = Group> {
+    (1..=16_u32, any::<[(u32, u8, u8); 16]>()).prop_map(|(len, members)| Group {
+        len,
+        members: members.map(|(next_hop, tier, weight)| Member {
+            next_hop,
+            tier,
+            weight,
+            inverse: Member::inverse_of(weight),
+        }),
+    })
+}
+
+fn next_hop() -> impl Strategy<Value = NextHop> {
+    (1..u32::MAX, any::<(u32, u32, [u8; 4])>(), any::<([u8; 6], [u8; 6], [u8; 16])>()).prop_map(
+        |(ifindex, (mtu, port, [kind, alive, xdp, family]), (source_mac, destination_mac, gateway))| {
+            NextHop { ifindex, mtu, port, kind, alive, xdp, family, source_mac, destination_mac, gateway }
+        },
+    )
+}
+
+/// Ports can only be interfaces that exist.
+fn image(interfaces: Vec<u32>) -> impl Strategy<Value = Image> {
+    (
+        btree_map(prefix4(), route(), 0..=32),
+        btree_map(prefix6(), route(), 0..=32),
+        btree_map(0..LIMITS.groups, group(), 0..=16),
+        btree_map(0..LIMITS.next_hops, next_hop(), 0..=16),
+        btree_map(0..64_u32, proptest::sample::select(interfaces), 0..=8),
+    )
+        .prop_map(|(routes4, routes6, groups, next_hops, ports)| Image {
+            routes4,
+            routes6,
+            groups,
+            next_hops,
+            ports,
+        })
+}
+
+#[test]
+fn any_image_replaces_any_other_and_reads_back() -> Result<()> {
+    enter()?;
+    sh("ip link add port0 type veth peer name port1")?;
+    let kernel = RefCell::new(bed(LIMITS)?);
+    let memory = RefCell::new(MemoryStore::new(LIMITS));
+    let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
+    runner.run(&image(vec![ifindex("port0")?, ifindex("port1")?]), |wanted| {
+        let store = &mut kernel.borrow_mut().store;
+        let installed = store.read().unwrap();
+        let plan = diff(&installed, &wanted);
+        let memory = &mut *memory.borrow_mut();
+        prop_assert_eq!(&installed, memory.image());
+        apply(&plan, store).unwrap();
+        apply(&plan, memory).unwrap();
+        prop_assert_eq!(&store.read().unwrap(), &wanted);
+        prop_assert_eq!(memory.image(), &wanted);
+        prop_assert!(diff(&wanted, &store.read().unwrap()).steps.is_empty());
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn routes(count: u32, first_octet: u8) -> BTreeMap<Ipv4Net, Route> {
+    (0..count)
+        .map(|number| {
+            let address = (u32::from(first_octet) << 24 | number << 8).to_be_bytes();
+            (Ipv4Net::new_assert(address.into(), 24), Route { group: 8, stats: 0 })
+        })
+        .collect()
+}
+
+#[test]
+fn a_full_table_is_exchanged_by_making_room_first() -> Result<()> {
+    let mut bed = bed(LIMITS)?;
+    let old = Image { routes4: routes(LIMITS.routes4, 10), ..Image::default() };
+    let new = Image { routes4: routes(LIMITS.routes4, 20), ..Image::default() };
+    apply(&diff(&Image::default(), &old), &mut bed.store)?;
+    apply(&diff(&old, &new), &mut bed.store)?;
+    assert_eq!(bed.store.read()?, new);
+    Ok(())
+}
+
+#[test]
+fn one_route_too_many_names_map_capacity_and_key() -> Result<()> {
+    let mut bed = bed(LIMITS)?;
+    let wanted = Image { routes4: routes(LIMITS.routes4 + 1, 10), ..Image::default() };
+    let error = apply(&diff(&Image::default(), &wanted), &mut bed.store).unwrap_err();
+    assert_eq!(error.done, 64);
+    assert!(
+        matches!(error.source, StoreError::Full { map: "ROUTES4", capacity: 64, key: "limits.routes4" }),
+        "{error:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn slots_and_interfaces_that_are_not_there_are_named() -> Result<()> {
+    enter()?;
+    let mut store = bed(LIMITS)?.store;
+    let group = Group { len: 1, members: [Member::default(); 16] };
+    let error = store.write(&Step::SetGroup { id: 32, group }).unwrap_err();
+    assert!(matches!(error, StoreError::NoSlot { map: "GROUPS", slot: 32, capacity: 32, .. }), "{error:?}");
+    let error = store.write(&Step::SetPort { slot: 3, ifindex: 4711 }).unwrap_err();
+    assert!(matches!(error, StoreError::NoInterface { slot: 3, ifindex: 4711, .. }), "{error:?}");
+    Ok(())
+}
+
+#[test]
+fn counters_are_summed_and_reset() -> Result<()> {
+    enter()?;
+    let mut bed = bed(LIMITS)?;
+    // Too short for anything but to be counted.
+    let outcome = bed.xdp(&[0; 14], 3)?;
+    assert_eq!((outcome.action, outcome.packet.len()), (2, 14), "XDP_PASS, unchanged");
+    let verdicts = bed.counters.verdicts()?;
+    let counted: u64 = verdicts.values().map(|counter| counter.packets).sum();
+    assert_eq!(counted, 3, "{verdicts:?}");
+    assert!(verdicts.keys().all(|(hook, _)| *hook == Hook::XdpNic));
+    let arp = [vec![0xff; 12], vec![8, 6], vec![0; 28]].concat();
+    let outcome = bed.tc(Hook::TcPod, &arp, SkbContext::default(), 1)?;
+    assert_eq!(outcome.action, u32::MAX, "TC_ACT_UNSPEC");
+    assert_eq!(outcome.packet, arp);
+    let at_pod = |(hook, _): &(Hook, Reason)| *hook == Hook::TcPod;
+    let verdicts = bed.counters.verdicts()?;
+    let [(reason, counter)] = verdicts.into_iter().filter(|(key, _)| at_pod(key)).collect::<Vec<_>>()[..]
+    else {
+        anyhow::bail!("not one verdict");
+    };
+    assert_eq!((counter.packets, counter.bytes), (1, 42), "{reason:?}");
+    assert_eq!(bed.counters.verdict(reason.0, reason.1)?, counter);
+    bed.store.write(&Step::ResetRouteStats { slot: 5 })?;
+    assert_eq!(bed.counters.route(5)?.packets, 0);
+    Ok(())
+}
+
+#[test]
+fn a_hundred_thousand_routes_go_in_and_come_out() -> Result<()> {
+    let count = std::env::var("NETROUTE_TEST_ROUTES").map_or(100_000, |count| count.parse().unwrap());
+    let limits = Limits { routes4: count, ..LIMITS };
+    let mut bed = bed(limits)?;
+    let routes4 = (0..count)
+        .map(|number| {
+            // Spread over the address space, all different.
+            let address = number.wrapping_mul(0x9e37_79b1);
+            (Ipv4Net::new_assert(address.into(), 32), Route { group: 8, stats: 0 })
+        })
+        .collect();
+    let wanted = Image { routes4, ..Image::default() };
+    let plan: Plan = diff(&Image::default(), &wanted);
+    let applied = apply(&plan, &mut bed.store)?;
+    println!("{} routes written in {:?}", applied.steps, applied.duration);
+    // The target is 4 s for a million.
+    assert!(applied.duration < Duration::from_secs(4), "{applied:?}");
+    let started = std::time::Instant::now();
+    assert_eq!(bed.store.read()?, wanted);
+    println!("and read in {:?}", started.elapsed());
+    Ok(())
+}
