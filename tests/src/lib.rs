@@ -4,6 +4,7 @@
 //! works inside: tests reach the product by its binary, its library or its maps.
 
 pub mod capture;
+pub mod kernel_run;
 pub mod lab;
 pub mod namespace;
 pub mod netns;
@@ -11,3 +12,4 @@ pub mod peer;
 pub mod router;
 pub mod stream;
 pub mod traffic;
+pub mod vectors;
