@@ -301,8 +301,7 @@ pub fn program() -> Result<PathBuf> {
 
 /// Runs a command to its end.
 pub fn run(command: &mut Command, input: &str) -> Result<Output> {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("no standard input")?;
     let input = input.to_owned();
     // A program that does not read to the end closes the pipe, and says why itself.

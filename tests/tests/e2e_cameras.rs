@@ -18,8 +18,7 @@ use serde_json::Value;
 
 const ADD: &str = r#"netroute Add-HcsNetRoute -InterfaceAlias "Port3" -DestinationPrefix "192.168.20.0/24" -NextHop "192.168.20.1" -RouteMetric 100"#;
 const GET: &str = "netroute Get-HcsNetRoute -InterfaceAlias Port3";
-const REMOVE: &str =
-    "netroute Remove-HcsNetRoute -InterfaceAlias Port3 -DestinationPrefix 192.168.20.0/24";
+const REMOVE: &str = "netroute Remove-HcsNetRoute -InterfaceAlias Port3 -DestinationPrefix 192.168.20.0/24";
 const CAMERAS: &str = "192.168.20.0/24";
 const CAMERAS6: &str = "fd20::/64";
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -94,7 +93,8 @@ fn r7_r8_the_cmdlet_lines_work_as_they_are() -> Result<()> {
         ("NextHop", "192.168.20.1"),
         ("RouteMetric", "100"),
     ] {
-        let line = |line: &str| line.split_once(':').is_some_and(|(n, v)| (n.trim(), v.trim()) == (name, value));
+        let line =
+            |line: &str| line.split_once(':').is_some_and(|(n, v)| (n.trim(), v.trim()) == (name, value));
         ensure!(shown.lines().any(line), "no `{name} : {value}` in\n{shown}");
     }
     node.typed(REMOVE)?.succeeded()?;
@@ -111,9 +111,11 @@ fn r2_cameras_by_port3_and_internet_by_port2() -> Result<()> {
     let scene = Scene::with_cameras()?;
     let pod = scene.vm.pods().remove(0);
     for (from, is_pod) in [(&pod.ns, true), (scene.vm.ns(), false)] {
-        for (to, by) in [plan::CAMERA, plan::INTERNET].iter().zip([1, 0]).flat_map(|(server, by)| {
-            server.both().map(|address| (address, by))
-        }) {
+        for (to, by) in [plan::CAMERA, plan::INTERNET]
+            .iter()
+            .zip([1, 0])
+            .flat_map(|(server, by)| server.both().map(|address| (address, by)))
+        {
             let fast = scene.agent.verdict("tc-pod", "forwarded")?;
             let sent = scene.ports_of(from, to)?;
             ensure!(sent[by] >= PACKETS && sent[1 - by] <= STRAY, "{from} to {to}: {sent:?}");
@@ -143,10 +145,9 @@ fn r10_every_hop_takes_one_off_the_ttl() -> Result<()> {
     let scene = Scene::with_cameras()?;
     let pod = scene.vm.pods().remove(0);
     let port3 = scene.vm.port("Port3");
-    for (camera, filter) in plan::CAMERA.both().into_iter().zip([
-        "icmp[icmptype] == icmp-echo",
-        "icmp6 and ip6[40] == 128",
-    ]) {
+    for (camera, filter) in
+        plan::CAMERA.both().into_iter().zip(["icmp[icmptype] == icmp-echo", "icmp6 and ip6[40] == 128"])
+    {
         let switch = Tcpdump::start(&port3.switch, port3.switch_device, filter)?;
         let at_camera = Tcpdump::start(&scene.lab.ns("cam"), "eth0", filter)?;
         let fast = scene.agent.verdict("tc-pod", "forwarded")?;
