@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod capture;
+pub mod kernel_run;
 pub mod lab;
 pub mod namespace;
 pub mod netns;
@@ -12,3 +13,4 @@ pub mod peer;
 pub mod router;
 pub mod stream;
 pub mod traffic;
+pub mod vectors;

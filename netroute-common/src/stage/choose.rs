@@ -36,7 +36,7 @@ impl Choice {
 #[inline(always)]
 pub fn only(group: &Group) -> Option<Choice> {
     let [first, ..] = &group.members;
-    (group.len <= 1).then_some(Choice::new(first.next_hop, 0))
+    (group.len == 1).then_some(Choice::new(first.next_hop, 0))
 }
 
 /// The entry of a next hop, if packets may be sent to it.
@@ -57,6 +57,7 @@ pub fn choose<T: Tables>(tables: &T, group: &Group, flow: u32) -> Result<Choice,
         if index as u32 >= group.len {
             break;
         }
+        // Not passed over: that would double what the verifier must walk.
         let Some(next_hop) = tables.next_hop(member.next_hop) else { break };
         let score = score(member, next_hop.alive, flow);
         let lower = lower(score, best);
@@ -90,6 +91,9 @@ fn score(member: &Member, alive: u8, flow: u32) -> u64 {
 /// Why a group without a living member cannot be used, said of its preferred one.
 fn preferred_reason<T: Tables>(tables: &T, group: &Group) -> Reason {
     let [first, ..] = &group.members;
+    if group.len == 0 {
+        return Reason::TableInconsistent;
+    }
     tables.next_hop(first.next_hop).map_or(Reason::TableInconsistent, down)
 }
 

@@ -9,7 +9,7 @@ use crate::tables::Tables;
 use crate::verdict::{Exit, Hook, Reason};
 use crate::wire::eth::{ETH_LEN, Eth};
 use crate::wire::ip::Ip;
-use crate::wire::l4::{PROTOCOL_TCP, Ports, TCP_DATA_OFFSET_AT, UDP_LEN, has_ports};
+use crate::wire::l4::{PROTOCOL_TCP, PROTOCOL_UDP, Ports, TCP_DATA_OFFSET_AT, UDP_LEN, has_ports};
 
 /// Forwards the packet by the route table, or says why it goes up to the kernel unchanged.
 #[inline(always)]
@@ -37,7 +37,8 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(
         return Err(Reason::TtlExpired);
     }
     let length = match segment {
-        None => ip.total_length(),
+        // With what lies behind the packet: the device counts it, and drops what is too long.
+        None => available,
         Some(payload) => segment_length::<I, P>(packet, payload).ok_or(Reason::Truncated)?,
     };
     if length > next_hop.mtu {
@@ -82,7 +83,8 @@ fn flow_hash<I: Ip, P: Packet>(packet: &P) -> u32 {
     hash.word(word).word(u32::from(protocol)).finish()
 }
 
-/// IP bytes of one segment of a GSO packet with `payload` bytes in it.
+/// IP bytes of one segment of a GSO packet with `payload` bytes in it. Where the headers are not
+/// known, those of the whole packet: no segment is larger.
 #[inline(always)]
 fn segment_length<I: Ip, P: Packet>(packet: &P, payload: u32) -> Option<u32> {
     let at = ETH_LEN.wrapping_add(size_of::<I>());
@@ -93,7 +95,8 @@ fn segment_length<I: Ip, P: Packet>(packet: &P, payload: u32) -> Option<u32> {
             let [words] = offset;
             u32::from(words >> 4).wrapping_mul(4)
         }
-        _ => UDP_LEN,
+        Some(PROTOCOL_UDP) => UDP_LEN,
+        _ => return Some(packet.frame_length().wrapping_sub(ETH_LEN as u32)),
     };
     Some((size_of::<I>() as u32).wrapping_add(transport).wrapping_add(payload))
 }

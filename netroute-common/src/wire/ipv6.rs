@@ -57,12 +57,14 @@ impl Ip for Ipv6 {
 
     #[inline(always)]
     fn source_is_martian(&self) -> bool {
-        let [first, second, middle @ .., _] = self.source;
+        let [first, second, ..] = self.source;
         let multicast = first == 0xff;
         let link_local = first == 0xfe && second & 0xc0 == 0x80;
-        // Unspecified and loopback both have 15 leading zero bytes.
-        let zeros = first == 0 && second == 0 && middle == [0; 13];
-        multicast || link_local || zeros
+        // ::/96 holds the unspecified address, loopback and IPv4-compatible addresses;
+        // ::ffff:0:0/96 is for sockets only (RFC 6890), and Linux drops it since 5.4.
+        let [a, b, c, _]: [u32; 4] = transmute!(self.source);
+        let not_on_wire = a == 0 && b == 0 && (c == 0 || c == u32::from_ne_bytes([0, 0, 0xff, 0xff]));
+        multicast || link_local || not_on_wire
     }
 
     #[inline(always)]

@@ -1,0 +1,57 @@
+//! Every vector as a test of its own, in each test crate that asks for it.
+
+/// Makes one test per vector; each calls `$run` with the vector's file. [`files`](super::files)
+/// is compared with this list by a test, so that no file is forgotten.
+#[macro_export]
+macro_rules! each_vector {
+    ($run:path) => {
+        $crate::each_vector! { @all $run;
+            arp "route/arp.toml",
+            checksum "route/checksum.toml",
+            ecmp_addresses "route/ecmp-addresses.toml",
+            ecmp_fragments4 "route/ecmp-fragments4.toml",
+            ecmp_fragments6 "route/ecmp-fragments6.toml",
+            ecmp_ports "route/ecmp-ports.toml",
+            ecmp_sixteen "route/ecmp-sixteen.toml",
+            ecmp_tiers "route/ecmp-tiers.toml",
+            ecmp_weights "route/ecmp-weights.toml",
+            extensions6 "route/extensions6.toml",
+            forward4 "route/forward4.toml",
+            forward6 "route/forward6.toml",
+            fragments "route/fragments.toml",
+            gso "route/gso.toml",
+            hop_by_hop "route/hop-by-hop.toml",
+            kinds "route/kinds.toml",
+            lengths4 "route/lengths4.toml",
+            lengths6 "route/lengths6.toml",
+            link_layer "route/link-layer.toml",
+            longest_prefix "route/longest-prefix.toml",
+            martians4 "route/martians4.toml",
+            martians6 "route/martians6.toml",
+            mtu "route/mtu.toml",
+            next_hop_down "route/next-hop-down.toml",
+            no_xdp_transmit "route/no-xdp-transmit.toml",
+            on_link_next_hop "route/on-link-next-hop.toml",
+            options4 "route/options4.toml",
+            padding "route/padding.toml",
+            pod "route/pod.toml",
+            same_nic "route/same-nic.toml",
+            table_inconsistent "route/table-inconsistent.toml",
+            truncated4 "route/truncated4.toml",
+            truncated6 "route/truncated6.toml",
+            ttl4 "route/ttl4.toml",
+            ttl6 "route/ttl6.toml",
+            versions "route/versions.toml",
+            vlan "route/vlan.toml",
+        }
+    };
+    (@all $run:path; $($name:ident $file:literal,)+) => {
+        $(#[test] fn $name() -> anyhow::Result<()> { $run($file) })+
+
+        #[test]
+        fn every_file_is_in_the_list() -> anyhow::Result<()> {
+            assert_eq!($crate::vectors::files()?, [$($file),+]);
+            Ok(())
+        }
+    };
+}

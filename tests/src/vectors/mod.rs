@@ -1,0 +1,131 @@
+//! Packet vectors: small stories in TOML about what happens to a packet, run over the packet logic
+//! on the host and over the BPF programs in the kernel.
+//!
+//! A vector says what must happen by the facts in its `covers`. It must not know how the logic
+//! decides: expected bytes are made here from the input and the expectation alone.
+
+mod cast;
+mod check;
+mod ecmp;
+mod expect;
+mod hexadecimal;
+mod host;
+mod list;
+mod outcome;
+mod packet;
+mod tables;
+mod transport;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use netroute_common::verdict::Hook;
+use serde::{Deserialize, Serialize};
+
+pub use cast::{Interface, NIC_MAC};
+pub use check::{Input, Judge, Ran, run_cases};
+pub use ecmp::{Ecmp, EcmpStep, run_ecmp};
+pub use expect::{ExitText, Expect};
+pub use host::Host;
+pub use outcome::{Action, Outcome};
+pub use packet::{FragmentText, OverrideText, PacketText};
+pub use tables::{Bounds, GroupText, MemberText, NextHopText, RouteText, TableSet, TablesText};
+
+/// One file below `tests/vectors`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Vector {
+    pub name: String,
+    /// Facts that the vector holds the logic to (`R10`, `N11`, ...).
+    pub covers: Vec<String>,
+    #[serde(default = "HookText::all")]
+    pub hooks: Vec<HookText>,
+    #[serde(default)]
+    pub tables: TablesText,
+    #[serde(default, rename = "case", skip_serializing_if = "Vec::is_empty")]
+    pub cases: Vec<Case>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ecmp: Option<Ecmp>,
+}
+
+/// One packet and what becomes of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Case {
+    pub name: String,
+    /// Instead of the vector's hooks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Vec<HookText>>,
+    pub packet: PacketText,
+    /// Runs the case once for each length from the first to the last, the frame cut to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cuts: Option<[usize; 2]>,
+    pub expect: Expect,
+    /// Why the kernel cannot be asked; the case runs on the host alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_only: Option<String>,
+}
+
+/// A hook as vectors name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookText {
+    XdpNic,
+    TcNic,
+    TcPod,
+}
+
+impl HookText {
+    fn all() -> Vec<Self> {
+        vec![Self::XdpNic, Self::TcNic, Self::TcPod]
+    }
+
+    pub fn hook(self) -> Hook {
+        match self {
+            Self::XdpNic => Hook::XdpNic,
+            Self::TcNic => Hook::TcNic,
+            Self::TcPod => Hook::TcPod,
+        }
+    }
+
+    pub fn of(hook: Hook) -> Self {
+        match hook {
+            Hook::XdpNic => Self::XdpNic,
+            Hook::TcNic => Self::TcNic,
+            Hook::TcPod => Self::TcPod,
+        }
+    }
+}
+
+/// The folder that holds the vectors.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
+}
+
+impl Vector {
+    /// Reads a file, named relative to [`folder`].
+    pub fn read(file: &str) -> Result<Self> {
+        let path = folder().join(file);
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let vector: Self = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        ensure!(!vector.covers.is_empty(), "{file}: `covers` is empty");
+        ensure!(vector.ecmp.is_some() || !vector.cases.is_empty(), "{file} has neither cases nor ecmp");
+        Ok(vector)
+    }
+}
+
+/// All vector files, relative to [`folder`], in order.
+pub fn files() -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    for area in std::fs::read_dir(folder())? {
+        let area = area?.path();
+        for entry in std::fs::read_dir(&area)? {
+            let path = entry?.path();
+            let relative = path.strip_prefix(folder())?;
+            files.push(relative.to_string_lossy().into_owned());
+        }
+    }
+    files.sort();
+    Ok(files)
+}

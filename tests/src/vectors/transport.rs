@@ -1,0 +1,95 @@
+//! What follows the IP header.
+
+use anyhow::Result;
+use etherparse::{
+    IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpNumber, TcpHeader, UdpHeader,
+};
+
+use super::hexadecimal;
+use super::packet::arrow;
+
+pub(super) struct Transport<'a> {
+    pub udp: Option<&'a str>,
+    pub tcp: Option<&'a str>,
+    pub tcp_options: Option<&'a str>,
+    pub icmp: bool,
+    pub protocol: Option<u8>,
+    pub payload: usize,
+    /// Whether the header itself is in this packet: not in a later fragment.
+    pub header: bool,
+}
+
+const ECHO: IcmpEchoHeader = IcmpEchoHeader { id: 0x1234, seq: 1 };
+
+/// Payload that is neither zero nor the same everywhere.
+pub(super) fn bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at as u8).wrapping_mul(7) ^ 0x5a).collect()
+}
+
+impl Transport<'_> {
+    pub fn over4(&self, source: [u8; 4], destination: [u8; 4]) -> Result<(IpNumber, Vec<u8>)> {
+        let payload = bytes(self.payload);
+        let (number, header) = if let Some(text) = self.udp {
+            let (from, to) = ports(text)?;
+            let header = UdpHeader::with_ipv4_checksum(from, to, &bare4(source, destination), &payload)?;
+            (IpNumber::UDP, header.to_bytes().to_vec())
+        } else if let Some(text) = self.tcp {
+            let mut header = self.tcp(text)?;
+            header.checksum = header.calc_checksum_ipv4_raw(source, destination, &payload)?;
+            (IpNumber::TCP, header.to_bytes().to_vec())
+        } else if self.icmp {
+            let header = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(ECHO), &payload);
+            (IpNumber::ICMP, header.to_bytes().to_vec())
+        } else {
+            // RFC 3692: for experiments.
+            (IpNumber(253), Vec::new())
+        };
+        Ok(self.joined(number, header, payload))
+    }
+
+    pub fn over6(&self, source: [u8; 16], destination: [u8; 16]) -> Result<(IpNumber, Vec<u8>)> {
+        let payload = bytes(self.payload);
+        let (number, header) = if let Some(text) = self.udp {
+            let (from, to) = ports(text)?;
+            let mut header = UdpHeader::without_ipv4_checksum(from, to, payload.len())?;
+            header.checksum = header.calc_checksum_ipv6_raw(source, destination, &payload)?;
+            (IpNumber::UDP, header.to_bytes().to_vec())
+        } else if let Some(text) = self.tcp {
+            let mut header = self.tcp(text)?;
+            header.checksum = header.calc_checksum_ipv6_raw(source, destination, &payload)?;
+            (IpNumber::TCP, header.to_bytes().to_vec())
+        } else if self.icmp {
+            let kind = Icmpv6Type::EchoRequest(ECHO);
+            let header = Icmpv6Header::with_checksum(kind, source, destination, &payload)?;
+            (IpNumber::IPV6_ICMP, header.to_bytes().to_vec())
+        } else {
+            (IpNumber(253), Vec::new())
+        };
+        Ok(self.joined(number, header, payload))
+    }
+
+    fn tcp(&self, text: &str) -> Result<TcpHeader> {
+        let (from, to) = ports(text)?;
+        let mut header = TcpHeader::new(from, to, 0x0102_0304, 0x2000);
+        header.ack = true;
+        header.set_options_raw(&hexadecimal::read(self.tcp_options.unwrap_or_default())?)?;
+        Ok(header)
+    }
+
+    fn joined(&self, number: IpNumber, mut header: Vec<u8>, payload: Vec<u8>) -> (IpNumber, Vec<u8>) {
+        if !self.header {
+            header.clear();
+        }
+        header.extend(payload);
+        (self.protocol.map_or(number, IpNumber), header)
+    }
+}
+
+fn bare4(source: [u8; 4], destination: [u8; 4]) -> etherparse::Ipv4Header {
+    etherparse::Ipv4Header { source, destination, protocol: IpNumber::UDP, ..Default::default() }
+}
+
+fn ports(text: &str) -> Result<(u16, u16)> {
+    let (from, to) = arrow(text)?;
+    Ok((from.parse()?, to.parse()?))
+}
