@@ -142,7 +142,7 @@ impl Agent {
                 // A table without room for old and new side by side: the rest in one go, where
                 // removals may come first.
                 let rest: Vec<Step> = steps.into_iter().chain(pending.steps.drain(..)).collect();
-                full(&error).then(|| self.write(&rest)).unwrap_or(Err(error)).err()
+                if full(&error) { self.write(&rest).err() } else { Some(error) }
             }
         };
         match failed {

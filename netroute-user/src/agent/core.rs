@@ -62,6 +62,9 @@ pub struct Outlets {
     pub events: Vec<mpsc::UnboundedSender<Event>>,
 }
 
+/// A compilation under way, and who waits for the change it tries out.
+pub(super) type Running = (JoinHandle<Result<Outcome, Refusal>>, Option<Answer>);
+
 pub struct Agent {
     pub config: AgentConfig,
     pub started: Instant,
@@ -83,7 +86,7 @@ pub struct Agent {
     pub(super) pending: Option<Pending>,
     /// Answers of saved changes whose plan was overtaken by a failover.
     pub(super) waiting: Vec<Answer>,
-    pub(super) running: Option<(JoinHandle<Result<Outcome, Refusal>>, Option<Answer>)>,
+    pub(super) running: Option<Running>,
     /// When the next compilation is due; `None` if nothing changed.
     pub(super) due: Option<Instant>,
     /// Packets of each next hop when they were last looked at.

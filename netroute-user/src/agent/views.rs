@@ -61,7 +61,7 @@ impl Reader {
                     .into_iter()
                     .filter(|view| interface.is_none_or(|name| view.interface.eq_ignore_ascii_case(name))),
             );
-            views.sort_by(|a, b| (a.destination, a.metric).cmp(&(b.destination, b.metric)));
+            views.sort_by_key(|view| (view.destination, view.metric));
         }
         Ok(views)
     }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use netroute_common::layout::route::{
-    FIRST_FREE_ID, FIRST_OWN_STATS, Group, KIND_KERNEL, KIND_LOCAL, KIND_NOT_FORWARDED, KIND_UNRESOLVED,
+    FIRST_FREE_ID, FIRST_OWN_STATS, KIND_KERNEL, KIND_LOCAL, KIND_NOT_FORWARDED, KIND_UNRESOLVED,
     MAX_MEMBERS, Member, Route, UNCOUNTED, fixed_id,
 };
 
 use super::budget::Budget;
+use super::group::group_of;
 use super::health::Health;
 use super::ids::{Blocks, GroupIdentity, Ids};
 use super::image::Image;
@@ -392,10 +393,4 @@ fn members(candidates: &[Candidate<'_>]) -> Vec<Member> {
         members.push(Member { next_hop, tier, weight, inverse: Member::inverse_of(weight) });
     }
     members
-}
-
-fn group_of(members: &[Member]) -> Group {
-    let mut group = Group { len: members.len() as u32, members: [Member::default(); MAX_MEMBERS] };
-    group.members[..members.len()].copy_from_slice(members);
-    group
 }

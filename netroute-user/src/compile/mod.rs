@@ -6,6 +6,7 @@
 pub mod admission;
 mod budget;
 mod build;
+mod group;
 pub mod health;
 pub mod holds;
 pub mod ids;
