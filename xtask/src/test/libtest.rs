@@ -44,10 +44,12 @@ pub fn read(output: &[String], success: bool) -> Outcome {
         } else if section == Section::Running {
             outcome.skipped.extend(ignored(line));
         } else if let (Section::Passed, Some(test)) = (section, test) {
-            let reason = skip_reason(line).filter(|_| !gave_up.contains(&test));
-            if let Some(reason) = reason {
+            if let Some(reason) = skip_reason(line) {
                 outcome.skipped.push(Skip { test: test.to_owned(), reason: reason.to_owned() });
-                gave_up.push(test);
+                // Whoever left out a part has not passed, however many parts there are.
+                if gave_up.last() != Some(&test) {
+                    gave_up.push(test);
+                }
             }
             outcome.measured.extend(line.strip_prefix("MEASURED ").map(str::to_owned));
         } else if let (Section::Failed, None, Some(name)) = (section, test, line.strip_prefix("    ")) {
@@ -96,17 +98,22 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "
-running 5 tests
+running 6 tests
 test a::passes ... ok
 test b::fails ... FAILED
 test c::slow ... ignored, takes an hour
 test d::needs_more ... ok
 test e::measures ... ok
+test f::parts ... ok
 
 successes:
 
 ---- d::needs_more stdout ----
 SKIP needs_more: no netkit in this kernel
+
+---- f::parts stdout ----
+SKIPPED: file: first case
+SKIPPED: file: second case
 
 ---- e::measures stdout ----
 some line
@@ -128,7 +135,7 @@ MEASURED nothing
 failures:
     b::fails
 
-test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+test result: FAILED. 4 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
 ";
 
     fn lines(text: &str) -> Vec<String> {
@@ -141,7 +148,9 @@ test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
         assert_eq!(outcome.passed, 2);
         assert_eq!(outcome.failed, ["b::fails"]);
         let skips: Vec<_> = outcome.skipped.iter().map(|s| (s.test.as_str(), s.reason.as_str())).collect();
-        assert_eq!(skips, [("c::slow", "takes an hour"), ("d::needs_more", "no netkit in this kernel")]);
+        let parts = [("f::parts", "file: first case"), ("f::parts", "file: second case")];
+        let whole = [("c::slow", "takes an hour"), ("d::needs_more", "no netkit in this kernel")];
+        assert_eq!(skips, [whole, parts].concat());
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Kind {
             "test" if begins(&["vectors"]) => Self::Vectors,
             "test" if begins(&["differential"]) => Self::Differential,
             "test" if begins(&["load", "store"]) => Self::Kernel,
-            "test" if !begins(&["cli", "golden"]) => Self::Netns,
+            "test" if !begins(&["cli", "compile", "golden"]) => Self::Netns,
             _ => Self::Unit,
         }
     }
@@ -247,6 +247,7 @@ mod tests {
             ("lib", "netroute_user", Kind::Unit),
             ("bin", "netroute", Kind::Unit),
             ("test", "cli", Kind::Unit),
+            ("test", "compile", Kind::Unit),
             ("test", "vectors_kernel", Kind::Vectors),
             ("test", "differential", Kind::Differential),
             ("test", "load", Kind::Kernel),
