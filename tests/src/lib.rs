@@ -4,6 +4,7 @@
 //! works inside: tests reach the product by its binary, its library or its maps.
 
 pub mod capture;
+pub mod differential;
 pub mod kernel_run;
 pub mod lab;
 pub mod namespace;
