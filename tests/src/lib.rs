@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod capture;
+pub mod differential;
 pub mod kernel_run;
 pub mod lab;
 pub mod namespace;

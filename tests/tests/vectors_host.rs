@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use netroute_tests::vectors::{Host, Vector, files, run_cases, run_ecmp};
+use netroute_common::verdict::Hook;
+use netroute_tests::vectors::{
+    Action, Host, Input, Judge, Outcome, TableSet, Vector, files, run_cases, run_ecmp,
+};
 
 netroute_tests::each_vector!(run);
 
@@ -32,4 +35,63 @@ fn the_facts_of_routing_are_covered() -> Result<()> {
     let missing: Vec<_> = wanted.into_iter().filter(|id| !covered.contains(*id)).collect();
     assert!(missing.is_empty(), "no vector covers {missing:?}");
     Ok(())
+}
+
+/// Negative control: a judge that is wrong in one byte, one action or one counter fails.
+#[test]
+fn a_wrong_judge_is_found_out() -> Result<()> {
+    let vector = Vector::read("route/forward4.toml")?;
+    let forwarded = 7 * vector.hooks.len();
+    for (wrong, what) in [(Wrong::Byte, "frame"), (Wrong::Action, "action"), (Wrong::Counter, "counters")] {
+        let ran = run_cases(&vector, &mut WrongHost { host: Host::default(), wrong }, false)?;
+        assert_eq!(ran.failures.len(), forwarded, "{wrong:?}: {:?}", ran.failures);
+        assert!(ran.failures.iter().all(|line| line.contains(what)), "{wrong:?}: {:?}", ran.failures);
+    }
+    let ecmp = Vector::read("route/ecmp-ports.toml")?;
+    let ran = run_ecmp(&ecmp, &mut WrongHost { host: Host::default(), wrong: Wrong::Byte })?;
+    assert!(!ran.failures.is_empty(), "flows to a MAC of nobody are not found out");
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    Byte,
+    Action,
+    Counter,
+}
+
+/// The host, wrong about forwarded packets.
+struct WrongHost {
+    host: Host,
+    wrong: Wrong,
+}
+
+impl Judge for WrongHost {
+    fn install(&mut self, tables: &TableSet) -> Result<()> {
+        self.host.install(tables)
+    }
+
+    fn run(&mut self, hook: Hook, input: &Input) -> Result<Outcome> {
+        let mut outcome = self.host.run(hook, input)?;
+        if outcome.action == Action::Redirect {
+            match self.wrong {
+                Wrong::Byte => outcome.frame[24] ^= 1,
+                Wrong::Action => outcome.action = Action::Pass,
+                Wrong::Counter => {
+                    outcome.counted.next_hops.values_mut().for_each(|counter| counter.bytes += 1)
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn forward(&mut self, hook: Hook, input: &Input) -> Result<Vec<u8>> {
+        let mut frame = self.host.forward(hook, input)?;
+        frame[0] ^= 0x40;
+        Ok(frame)
+    }
+
+    fn refuses(&self, hook: Hook, input: &Input) -> Option<&'static str> {
+        self.host.refuses(hook, input)
+    }
 }

@@ -165,7 +165,8 @@ impl Judge for KernelBench {
     }
 }
 
-fn is_invalid(error: &anyhow::Error) -> bool {
+/// Whether the kernel answered `EINVAL`.
+pub fn is_invalid(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     causes.any(|error| error.kind() == std::io::ErrorKind::InvalidInput)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Input;
 use super::outcome::{Action, Outcome};
-use super::tables::{TableSet, read_prefix};
+use super::tables::{Bounds, TableSet, read_prefix};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -24,6 +24,9 @@ pub struct Expect {
     /// The prefix whose counter counts it, if there is more than one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+    /// Place of the next hop in the group, if the group names it twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<u32>,
 }
 
 /// How a packet leaves, as vectors name it.
@@ -50,7 +53,10 @@ impl Expect {
         }
         let (id, next_hop) = tables.next_hop(self.via.as_deref().context("forwarded without `via`")?)?;
         counted.next_hops.insert(id, one);
-        counted.routes.insert(self.stats(tables, id)?, one);
+        let slot = self.stats(tables, id)?;
+        if slot < Bounds::ROUTE_STATS {
+            counted.routes.insert(slot, one);
+        }
         let (action, exit) = match (self.exit.context("forwarded without `exit`")?, hook) {
             (ExitText::SameNic, Hook::XdpNic) => (Action::Reflect, Exit::SameNic),
             (ExitText::Interface, Hook::XdpNic) => (Action::Redirect, Exit::Port(next_hop.port)),
@@ -73,8 +79,12 @@ impl Expect {
         };
         let route = route.context("the expected route is not in the tables")?;
         let group = tables.groups.get(&route.group).context("the expected route has no group")?;
+        if let Some(place) = self.place {
+            return Ok(route.stats.wrapping_add(place));
+        }
         let place = group.members.iter().position(|member| member.next_hop == next_hop);
-        Ok(route.stats + u32::try_from(place.context("`via` is not in the group of the route")?)?)
+        let place = place.context("`via` is not in the group of the route")?;
+        Ok(route.stats.wrapping_add(u32::try_from(place)?))
     }
 }
 

@@ -26,10 +26,11 @@ pub use cast::{Interface, NIC_MAC};
 pub use check::{Input, Judge, Ran, run_cases};
 pub use ecmp::{Ecmp, EcmpStep, run_ecmp};
 pub use expect::{ExitText, Expect};
-pub use host::Host;
+pub use hexadecimal::write as to_hexadecimal;
+pub use host::{Host, judge as judge_on_host};
 pub use outcome::{Action, Outcome};
 pub use packet::{FragmentText, OverrideText, PacketText};
-pub use tables::{Bounds, GroupText, MemberText, NextHopText, RouteText, TableSet, TablesText};
+pub use tables::{Bounds, GroupText, MemberText, NextHopText, RouteText, TableSet, TablesText, kind_name};
 
 /// One file below `tests/vectors`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -44,7 +44,7 @@ pub struct TablesText {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct NextHopText {
     pub interface: String,
-    /// One of neighbour, pod, local, unresolved, not-forwarded, kernel.
+    /// One of neighbour, pod, local, unresolved, not-forwarded, kernel; or a number.
     pub kind: String,
     pub mac: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +52,9 @@ pub struct NextHopText {
     pub mtu: u32,
     pub alive: bool,
     pub xdp: bool,
+    /// Slot of `PORTS`, if not that of the interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,7 @@ impl Default for NextHopText {
             mtu: 1500,
             alive: true,
             xdp: true,
+            port: None,
             gateway: None,
             id: None,
         }
@@ -206,7 +210,7 @@ fn single(set: &mut TableSet, name: &str) -> Result<u32> {
 
 impl NextHopText {
     fn entry(&self) -> Result<NextHop> {
-        let Self { interface, kind, mac, source_mac, mtu, alive, xdp, gateway, id: _ } = self;
+        let Self { interface, kind, mac, source_mac, mtu, alive, xdp, port, gateway, id: _ } = self;
         let interface = Interface::named(interface)?;
         let source = source_mac.as_deref().map(hexadecimal::mac).transpose()?;
         let mut address = [0; 16];
@@ -218,7 +222,7 @@ impl NextHopText {
         Ok(NextHop {
             ifindex: interface.index,
             mtu: *mtu,
-            port: interface.port,
+            port: port.unwrap_or(interface.port),
             kind: read_kind(kind)?,
             alive: (*alive).into(),
             xdp: (*xdp).into(),
@@ -248,7 +252,7 @@ impl GroupText {
     }
 }
 
-pub const KINDS: [(&str, u8); 6] = [
+const KINDS: [(&str, u8); 6] = [
     ("neighbour", KIND_NEIGHBOUR),
     ("pod", KIND_POD),
     ("local", KIND_LOCAL),
@@ -258,8 +262,14 @@ pub const KINDS: [(&str, u8); 6] = [
 ];
 
 fn read_kind(text: &str) -> Result<u8> {
-    let known = KINDS.iter().find(|(name, _)| *name == text);
-    known.map(|&(_, kind)| kind).with_context(|| format!("no kind `{text}`"))
+    let known = KINDS.iter().find(|(name, _)| *name == text).map(|&(_, kind)| kind);
+    // A number that no agent writes.
+    known.or_else(|| text.parse().ok()).with_context(|| format!("no kind `{text}`"))
+}
+
+pub fn kind_name(kind: u8) -> String {
+    let known = KINDS.iter().find(|(_, number)| *number == kind);
+    known.map_or_else(|| kind.to_string(), |(name, _)| (*name).to_owned())
 }
 
 pub fn read_prefix(text: &str) -> Result<(IpAddr, u8)> {

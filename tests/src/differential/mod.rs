@@ -1,0 +1,229 @@
+//! Random packets over random tables, the packet logic on the host against the programs in the
+//! kernel: action, every byte and every counter must be the same.
+//!
+//! It must not know what the right answer is, only that there is one.
+
+mod dump;
+mod packets;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use fastrand::Rng;
+use netroute_common::host::{Counted, HostTables};
+use netroute_common::layout::stats::Counter;
+use netroute_common::verdict::{Hook, Reason};
+
+use crate::kernel_run::{KernelBench, is_invalid};
+use crate::vectors::{Action, Input, TableSet, judge_on_host};
+
+pub use dump::{as_vector, dump};
+pub use packets::random_input;
+pub use tables::random_tables;
+
+/// The kernel's side of the comparison.
+pub trait Programs {
+    fn install(&mut self, tables: &TableSet) -> Result<()>;
+    fn test_run(&self, hook: Hook, input: &Input) -> Result<(Action, Vec<u8>)>;
+    fn verdict(&self, hook: Hook, reason: Reason) -> Result<Counter>;
+    fn counted(&self, hook: Hook) -> Result<Counted>;
+}
+
+impl Programs for KernelBench {
+    fn install(&mut self, tables: &TableSet) -> Result<()> {
+        crate::vectors::Judge::install(self, tables)
+    }
+
+    fn test_run(&self, hook: Hook, input: &Input) -> Result<(Action, Vec<u8>)> {
+        Self::test_run(self, hook, input)
+    }
+
+    fn verdict(&self, hook: Hook, reason: Reason) -> Result<Counter> {
+        Self::verdict(self, hook, reason)
+    }
+
+    fn counted(&self, hook: Hook) -> Result<Counted> {
+        Self::counted(self, hook)
+    }
+}
+
+/// How much to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub seed: u64,
+    pub packets: u32,
+    /// After so many packets come other tables.
+    pub per_tables: u32,
+}
+
+/// The seed of every run that asks for no other.
+pub const DEFAULT_SEED: u64 = 0x6e65_7472_6f75_7465;
+
+impl Settings {
+    /// `packets` with the default seed, or with the one of `NETROUTE_SEED`.
+    pub fn of_environment(packets: u32) -> Result<Self> {
+        let seed = match std::env::var("NETROUTE_SEED") {
+            Ok(text) => text.parse()?,
+            Err(_) => DEFAULT_SEED,
+        };
+        Ok(Self { seed, packets, per_tables: 1000 })
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Packets by hook, and whether they were said to be IPv6.
+    pub packets: BTreeMap<(Hook, bool), u32>,
+    pub reasons: BTreeMap<Reason, u32>,
+    /// Frames that this kernel takes no test run of.
+    pub refused: u32,
+    pub tables: u32,
+    pub duration: Duration,
+    /// The first difference, with a vector that shows it.
+    pub difference: Option<String>,
+}
+
+/// Runs until all packets agree or one does not.
+pub fn run(programs: &mut dyn Programs, settings: Settings) -> Result<Report> {
+    let start = Instant::now();
+    let mut rng = Rng::with_seed(settings.seed);
+    let mut report = Report::default();
+    let mut left = settings.packets;
+    while left > 0 && report.difference.is_none() {
+        let now = left.min(settings.per_tables);
+        left -= now;
+        report.tables += 1;
+        let tables = random_tables(&mut rng);
+        programs.install(&tables)?;
+        let mut round = Round::begin(programs, &tables)?;
+        report.difference = round.run(&mut rng, now, &mut report)?;
+    }
+    report.duration = start.elapsed();
+    if let Some(difference) = &mut report.difference {
+        *difference = format!("seed {}: {difference}", settings.seed);
+    }
+    Ok(report)
+}
+
+/// The packets between two changes of the tables.
+struct Round<'a> {
+    programs: &'a mut dyn Programs,
+    tables: &'a TableSet,
+    hosts: [HostTables; 3],
+    /// What the counters of the kernel must be.
+    expected: [Counted; 3],
+}
+
+impl<'a> Round<'a> {
+    fn begin(programs: &'a mut dyn Programs, tables: &'a TableSet) -> Result<Self> {
+        let mut expected = [Counted::default(), Counted::default(), Counted::default()];
+        for (hook, expected) in Hook::ALL.into_iter().zip(&mut expected) {
+            *expected = programs.counted(hook)?;
+        }
+        Ok(Self { programs, tables, hosts: Hook::ALL.map(|_| tables.on_host()), expected })
+    }
+
+    fn run(&mut self, rng: &mut Rng, packets: u32, report: &mut Report) -> Result<Option<String>> {
+        for _ in 0..packets {
+            let place = rng.usize(..Hook::ALL.len());
+            let hook = Hook::ALL[place];
+            let input = random_input(rng, self.tables, hook);
+            if let Some(difference) = self.one(place, &input, report)? {
+                return Ok(Some(format!("{difference}\n{}", dump(self.tables, hook, &input)?)));
+            }
+        }
+        self.counters()
+    }
+
+    fn one(&mut self, place: usize, input: &Input, report: &mut Report) -> Result<Option<String>> {
+        let hook = Hook::ALL[place];
+        let (action, frame) = match self.programs.test_run(hook, input) {
+            Ok(ran) => ran,
+            Err(error) if is_invalid(&error) && is_short(hook, input) => {
+                report.refused += 1;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let (verdict, on_host) = judge_on_host(&self.hosts[place], hook, input);
+        let reason = verdict.reason();
+        let is_v6 = input.frame.get(12..14) == Some(&[0x86, 0xdd]);
+        *report.packets.entry((hook, is_v6)).or_default() += 1;
+        *report.reasons.entry(reason).or_default() += 1;
+        if action != Action::of(verdict) {
+            return Ok(Some(format!("action at {}: host {verdict:?}, kernel {action:?}", hook.name())));
+        }
+        if frame != on_host {
+            return Ok(Some(format!("frame at {} ({}): host and kernel differ", hook.name(), reason.name())));
+        }
+        let expected = self.expected[place].verdicts.entry(reason).or_default();
+        expected.packets += 1;
+        expected.bytes += u64::try_from(input.frame.len())?;
+        let counter = self.programs.verdict(hook, reason)?;
+        let same = counter == *expected;
+        Ok((!same).then(|| {
+            format!("reason at {}: host {}, which the kernel did not count", hook.name(), reason.name())
+        }))
+    }
+
+    /// All counters, after all packets.
+    fn counters(&mut self) -> Result<Option<String>> {
+        let forwarded = self.hosts.each_ref().map(HostTables::counted);
+        for counted in &forwarded {
+            for expected in &mut self.expected {
+                add(&mut expected.routes, &counted.routes);
+                add(&mut expected.next_hops, &counted.next_hops);
+            }
+        }
+        for (hook, expected) in Hook::ALL.into_iter().zip(&self.expected) {
+            let counted = self.programs.counted(hook)?;
+            if counted != *expected {
+                return Ok(Some(format!(
+                    "counters at {}: host {expected:?}, kernel {counted:?}",
+                    hook.name()
+                )));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn add(sum: &mut BTreeMap<u32, Counter>, more: &BTreeMap<u32, Counter>) {
+    for (&slot, more) in more {
+        let counter = sum.entry(slot).or_default();
+        counter.packets += more.packets;
+        counter.bytes += more.bytes;
+    }
+}
+
+/// Frames that end within the IP header, which some kernels take no TC test run of.
+fn is_short(hook: Hook, input: &Input) -> bool {
+    hook != Hook::XdpNic && input.frame.len() < 54
+}
+
+impl Report {
+    /// That the run was one: every hook and family, and every reason that a packet can bring about.
+    pub fn ensure_wide(&self) -> Result<()> {
+        for hook in Hook::ALL {
+            for is_v6 in [false, true] {
+                let count = self.packets.get(&(hook, is_v6)).copied().unwrap_or(0);
+                let total: u32 = self.packets.values().sum();
+                ensure!(
+                    count > total / 20,
+                    "only {count} of {total} packets at {} (v6: {is_v6})",
+                    hook.name()
+                );
+            }
+        }
+        let unreachable = [Reason::RedirectFailed];
+        let missing: Vec<_> = Reason::ALL
+            .iter()
+            .filter(|reason| !unreachable.contains(reason) && !self.reasons.contains_key(reason))
+            .collect();
+        ensure!(missing.is_empty(), "no packet came to {missing:?}");
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Host against kernel, on random packets and tables; and that a difference would be seen.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use fastrand::Rng;
+use netroute_common::host::Counted;
+use netroute_common::layout::stats::Counter;
+use netroute_common::verdict::{Hook, Reason};
+use netroute_tests::differential::{
+    DEFAULT_SEED, Programs, Settings, as_vector, dump, random_input, random_tables, run,
+};
+use netroute_tests::kernel_run::{KernelBench, Unable};
+use netroute_tests::vectors::{Action, Host, Input, TableSet, Vector, run_cases};
+
+/// Covers N11 and R12: no packet, however broken, is judged otherwise in the kernel.
+#[test]
+fn host_and_kernel_agree_on_random_packets() -> Result<()> {
+    let Some(mut bench) = bench("the differential test")? else { return Ok(()) };
+    let packets = match std::env::var("NETROUTE_PACKETS") {
+        Ok(text) => text.parse()?,
+        Err(_) => 240_000,
+    };
+    let settings = Settings::of_environment(packets)?;
+    let report = run(&mut bench, settings)?;
+    println!("seed {}: {report:#?}", settings.seed);
+    if let Some(difference) = report.difference {
+        panic!("save what follows as a vector:\n{difference}");
+    }
+    report.ensure_wide()?;
+    let ran: u32 = report.packets.values().sum();
+    assert!(ran + report.refused == packets && ran > packets / 100 * 90, "{ran} of {packets} packets ran");
+    assert!(report.duration < Duration::from_secs(60), "took {:?}", report.duration);
+    Ok(())
+}
+
+/// Negative control: each of these one-sided changes must be reported.
+#[test]
+fn a_difference_is_reported() -> Result<()> {
+    let Some(bench) = bench("the negative control")? else { return Ok(()) };
+    let mut programs = Tampered { bench, how: Tampering::Nothing };
+    let settings = Settings { seed: DEFAULT_SEED, packets: 3000, per_tables: 500 };
+    let report = run(&mut programs, settings)?;
+    assert_eq!(report.difference, None, "without tampering there is none");
+    for (how, what) in [
+        (Tampering::LastByte, "frame at"),
+        (Tampering::Ttl, "frame at"),
+        (Tampering::Action, "action at"),
+        (Tampering::NextHopMac, "frame at"),
+        (Tampering::NextHopDead, " at "),
+        (Tampering::RouteLost, " at "),
+        (Tampering::VerdictLost, "reason at"),
+        (Tampering::RouteCounter, "counters at"),
+    ] {
+        programs.how = how;
+        let report = run(&mut programs, settings)?;
+        let difference = report.difference.unwrap_or_default();
+        assert!(difference.contains(what), "{how:?} is not reported as `{what}`: {difference}");
+    }
+    Ok(())
+}
+
+/// What a failing run prints can be saved as a vector: it holds the same packet and tables.
+#[test]
+fn a_dump_is_a_vector() -> Result<()> {
+    let mut rng = Rng::with_seed(1);
+    for _ in 0..300 {
+        let tables = random_tables(&mut rng);
+        for hook in Hook::ALL {
+            let input = random_input(&mut rng, &tables, hook);
+            let text = dump(&tables, hook, &input)?;
+            let vector: Vector = toml::from_str(&text)?;
+            let again = vector.tables.compile()?;
+            assert_eq!((&again.routes, &again.groups), (&tables.routes, &tables.groups));
+            assert_eq!((&again.next_hops, &again.ports), (&tables.next_hops, &tables.ports));
+            assert_eq!(vector.cases[0].packet.build()?, input);
+            let ran = run_cases(&vector, &mut Host::default(), false)?;
+            assert!(ran.failures.is_empty(), "{}\n{text}", ran.failures.join("\n"));
+            assert_eq!(toml::to_string(&as_vector(&tables, hook, &input)?)?, text);
+        }
+    }
+    Ok(())
+}
+
+fn bench(what: &str) -> Result<Option<KernelBench>> {
+    match KernelBench::load()? {
+        Ok(bench) => Ok(Some(bench)),
+        Err(Unable(reason)) => {
+            println!("SKIPPED: {what}: {reason}");
+            Ok(None)
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tampering {
+    Nothing,
+    LastByte,
+    Ttl,
+    Action,
+    NextHopMac,
+    NextHopDead,
+    RouteLost,
+    VerdictLost,
+    RouteCounter,
+}
+
+/// The kernel, with one thing about it changed behind the comparison's back.
+struct Tampered {
+    bench: KernelBench,
+    how: Tampering,
+}
+
+impl Programs for Tampered {
+    fn install(&mut self, tables: &TableSet) -> Result<()> {
+        let mut tables = tables.clone();
+        match self.how {
+            Tampering::NextHopMac => {
+                for next_hop in tables.next_hops.values_mut() {
+                    next_hop.destination_mac[5] ^= 1;
+                    if next_hop.destination_mac == [0; 6] {
+                        next_hop.destination_mac[5] = 2;
+                    }
+                }
+            }
+            Tampering::NextHopDead => {
+                tables.next_hops.values_mut().for_each(|next_hop| next_hop.alive = 0);
+            }
+            Tampering::RouteLost => drop(tables.routes.pop_last()),
+            _ => {}
+        }
+        Programs::install(&mut self.bench, &tables)
+    }
+
+    fn test_run(&self, hook: Hook, input: &Input) -> Result<(Action, Vec<u8>)> {
+        let (mut action, mut frame) = self.bench.test_run(hook, input)?;
+        match self.how {
+            Tampering::LastByte => *frame.last_mut().unwrap_or(&mut 0) ^= 0x80,
+            Tampering::Ttl if action != Action::Pass => frame[22] ^= 1,
+            Tampering::Action if action == Action::Redirect => action = Action::Reflect,
+            _ => {}
+        }
+        Ok((action, frame))
+    }
+
+    fn verdict(&self, hook: Hook, reason: Reason) -> Result<Counter> {
+        let counter = self.bench.verdict(hook, reason)?;
+        let lost = u64::from(self.how == Tampering::VerdictLost && reason == Reason::MartianSource);
+        Ok(Counter { packets: counter.packets.wrapping_sub(lost), ..counter })
+    }
+
+    fn counted(&self, hook: Hook) -> Result<Counted> {
+        let mut counted = self.bench.counted(hook)?;
+        if self.how == Tampering::RouteCounter
+            && let Some(counter) = counted.routes.values_mut().next()
+        {
+            // Differs each time it is read.
+            counter.bytes = counter.bytes.wrapping_mul(2).wrapping_add(1);
+        }
+        Ok(counted)
+    }
+}
