@@ -266,7 +266,7 @@ impl Agent {
             stream.read_to_string(&mut text)?;
             Ok(text)
         })?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("{} "));
         Ok(line.with_context(|| format!("no metric {name} in\n{text}"))?.trim().parse()?)
     }
 }
