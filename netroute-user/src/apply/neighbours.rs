@@ -60,11 +60,11 @@ impl Neighbours {
             Event::Changed(Change::NeighbourGone(key)) => self.wanted.contains(key),
             Event::Changed(Change::Link(link)) => self.refused && link.up,
             Event::Changed(Change::Address(_)) => self.refused,
-            // An administrator's entry that is no longer permanent is ours to take.
+            // An administrator's entry that is no longer permanent is ours to take; one that fails
+            // may have lost our mark to `ip neigh replace`, and would not be asked for again.
             Event::Changed(Change::Neighbour(key, neighbour)) => {
-                self.wanted.contains(key)
-                    && !self.ours.contains(key)
-                    && neighbour.state != NeighbourState::Permanent
+                let taken_away = !self.ours.contains(key) && neighbour.state != NeighbourState::Permanent;
+                self.wanted.contains(key) && (taken_away || neighbour.state == NeighbourState::Failed)
             }
             Event::Changed(_) => false,
         };
