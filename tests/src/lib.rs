@@ -3,6 +3,7 @@
 //! It builds surroundings and measures what happens in them. It must not know how netroute
 //! works inside: tests reach the product by its binary, its library or its maps.
 
+pub mod agent;
 pub mod capture;
 pub mod differential;
 pub mod kernel_run;

@@ -1,7 +1,7 @@
 //! From a configuration to a running agent, and its end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,6 +91,17 @@ pub fn detach(bpffs: &Path) -> Result<String, AgentError> {
     })
 }
 
+/// Removes the socket when the agent ends, for whatever reason.
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            warn!(%error, socket = %self.0.display(), "socket not removed");
+        }
+    }
+}
+
 /// Everything that feeds the loop.
 struct Feeds {
     watch: Watch,
@@ -108,6 +119,7 @@ async fn start(config: AgentConfig) -> Result<(), AgentError> {
     let state = StateDir::open(&config.state_dir, config.probe)?;
     let cli = state.load()?;
     let listener = socket::bind(&config.socket)?;
+    let _socket = Socket(config.socket.clone());
     let loaded = loader.open()?;
     let metrics = match config.metrics {
         Some(address) => Some(metrics::bind(address).await?),
@@ -126,6 +138,7 @@ async fn start(config: AgentConfig) -> Result<(), AgentError> {
     let (outlets, conflicts) = kernel_outlets(mirror)?;
     let mut sets = manifests.sets();
     let set = sets.borrow_and_update().clone();
+    tell(&set);
     let sources = Sources { cli: by_key(cli, &config), manifests: by_key(set.routes, &config) };
     let store = loaded.store()?;
     let installed = store.read()?;
@@ -246,13 +259,20 @@ async fn step(agent: &mut Agent, feeds: &mut Feeds) -> Result<Option<Reply<()>>,
 
 impl Agent {
     fn on_manifests(&mut self, set: ManifestSet) {
-        for problem in &set.problems {
-            warn!(%problem, "manifest");
-        }
+        tell(&set);
         self.manifest_problems = set.problems;
         self.sources.manifests = by_key(set.routes, &self.config);
         self.snapshot.desired = Arc::new(self.sources.desired(&self.config));
         self.changed();
+    }
+}
+
+fn tell(set: &ManifestSet) {
+    for problem in &set.problems {
+        warn!(%problem, "manifest");
+    }
+    for note in &set.notes {
+        info!(%note, "manifest");
     }
 }
 
@@ -290,7 +310,6 @@ async fn finish(
 ) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     let bpffs = agent.config.bpffs.clone();
-    let socket = agent.config.socket.clone();
     // Ends the kernel tasks and lets go of the lock.
     drop(agent);
     match end {
@@ -311,7 +330,4 @@ async fn finish(
     // Readers that keep their connection open do not hold the agent up.
     drop(stop);
     let _ = tokio::time::timeout(Duration::from_secs(1), api).await;
-    if let Err(error) = std::fs::remove_file(&socket) {
-        warn!(%error, socket = %socket.display(), "socket not removed");
-    }
 }

@@ -1,0 +1,232 @@
+//! From a change to the maps: compile beside the loop, write in turns, then let the kernel follow.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::{debug, error};
+
+use super::core::{ATTACH_RETRY, Agent};
+use super::interfaces::Attached;
+use super::job::{Job, Outcome, Staged};
+use super::requests::{Answer, Mutation};
+use crate::api::request::Refusal;
+use crate::apply::{ApplyError, MapStore, StoreError, apply};
+use crate::compile::Compiled;
+use crate::desired::Desired;
+use crate::error::chain;
+use crate::kernel::NeighbourKey;
+use crate::plan::{Plan, Step};
+
+/// Steps written in one turn of the loop: a few milliseconds, in which no failure is heard.
+const TURN: usize = 2048;
+
+/// The plan being carried out, a turn at a time.
+pub struct Pending {
+    pub(super) steps: VecDeque<Step>,
+    total: usize,
+    begun: Instant,
+    compiled: Compiled,
+    answers: Vec<Answer>,
+}
+
+impl Agent {
+    /// Starts the compilation that is due.
+    pub fn start_job(&mut self) {
+        let now = Instant::now();
+        self.due = None;
+        self.observe_holds(now);
+        let (change, desired, answer) = match self.stage() {
+            Some((staged, desired, answer)) => (Some(staged), desired, Some(answer)),
+            None => (None, self.snapshot.desired.clone(), None),
+        };
+        let job = Job {
+            desired,
+            kernel: self.snapshot.kernel.clone(),
+            suspended: self.suspended(now),
+            xdp_native: self.attached.as_ref().map(Attached::native).unwrap_or_default(),
+            installed: self.snapshot.installed.clone(),
+            limits: self.config.limits,
+            change,
+        };
+        self.running = Some((tokio::task::spawn_blocking(move || job.run()), answer));
+    }
+
+    /// The next change of the routes that can be tried; those that cannot are answered.
+    fn stage(&mut self) -> Option<(Staged, Arc<Desired>, Answer)> {
+        while let Some(Mutation { change, answer }) = self.mutations.pop_front() {
+            let mut sources = self.sources.clone();
+            match sources.apply(&change, &self.config.interfaces) {
+                Err(error) => answer.refuse(Refusal::new(error)),
+                Ok(touched) => {
+                    let answer = answer.before(self, &touched);
+                    let desired = Arc::new(sources.desired(&self.config));
+                    return Some((Staged { sources, touched, state: self.state.clone() }, desired, answer));
+                }
+            }
+        }
+        None
+    }
+
+    /// The result of the running compilation; never returns while none runs.
+    pub async fn job_done(&mut self) -> Option<Result<Outcome, Refusal>> {
+        let (handle, _) = match &mut self.running {
+            Some(running) => running,
+            None => return std::future::pending().await,
+        };
+        match handle.await {
+            Ok(result) => Some(result),
+            Err(panic) => {
+                error!(%panic, "compilation ended abnormally");
+                None
+            }
+        }
+    }
+
+    /// Takes the result of a compilation.
+    pub fn on_outcome(&mut self, result: Option<Result<Outcome, Refusal>>) {
+        let answer = self.running.take().and_then(|(_, answer)| answer);
+        let outcome = match result {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(refusal)) => {
+                match answer {
+                    Some(answer) => answer.refuse(refusal),
+                    None => self.apply_problem = Some(refusal.message),
+                }
+                // What was due when the change was tried is still due.
+                self.changed();
+                return;
+            }
+            None => {
+                if let Some(answer) = answer {
+                    answer.refuse(Refusal::new("the agent could not compile the routes; see its log"));
+                }
+                return;
+            }
+        };
+        let Outcome { desired, compiled, plan, from, change } = outcome;
+        let mut answers = Vec::new();
+        if let Some((sources, touched)) = change {
+            // Manifests may have changed meanwhile; the command line's routes only change here.
+            self.sources.cli = sources.cli;
+            let overtaken = self.due.is_some();
+            self.snapshot.desired =
+                if overtaken { Arc::new(self.sources.desired(&self.config)) } else { desired };
+            answers.extend(answer.map(|answer| answer.with(touched)));
+        }
+        if !Arc::ptr_eq(&from, &self.snapshot.installed) {
+            // A failover came first: compile again on top of it, and answer then.
+            drop(from);
+            self.snapshot.compiled = Arc::new(compiled);
+            self.waiting.extend(answers);
+            self.changed();
+            return;
+        }
+        drop(from);
+        answers.append(&mut self.waiting);
+        let total = plan.steps.len();
+        self.pending =
+            Some(Pending { steps: plan.steps.into(), total, begun: Instant::now(), compiled, answers });
+    }
+
+    /// Writes the next steps of the plan under way.
+    pub fn turn(&mut self) {
+        let Some(pending) = &mut self.pending else { return };
+        let count = pending.steps.len().min(TURN);
+        let steps: Vec<Step> = pending.steps.drain(..count).collect();
+        let result = self.write(&steps);
+        let Some(pending) = &mut self.pending else { return };
+        let failed = match result {
+            Ok(()) => None,
+            Err(error) => {
+                // A table without room for old and new side by side: the rest in one go, where
+                // removals may come first.
+                let rest: Vec<Step> = steps.into_iter().chain(pending.steps.drain(..)).collect();
+                full(&error).then(|| self.write(&rest)).unwrap_or(Err(error)).err()
+            }
+        };
+        match failed {
+            Some(error) => {
+                self.apply_failed(&error);
+                if let Some(pending) = self.pending.take() {
+                    self.finish(pending.answers);
+                }
+                self.due = Some(Instant::now() + ATTACH_RETRY);
+            }
+            None if self.pending.as_ref().is_some_and(|pending| pending.steps.is_empty()) => self.applied(),
+            None => {}
+        }
+    }
+
+    pub(super) fn write(&mut self, steps: &[Step]) -> Result<(), ApplyError> {
+        let installed = Arc::make_mut(&mut self.snapshot.installed);
+        let plan = Plan { steps: steps.to_vec() };
+        match apply(&plan, &mut self.store) {
+            Ok(applied) => {
+                self.tally.map_writes += applied.steps as u64;
+                steps.iter().for_each(|step| step.apply_to(installed));
+                Ok(())
+            }
+            Err(error) => {
+                self.tally.map_writes += error.done as u64;
+                // What is in the maps is what they say, not what was planned.
+                match self.store.read() {
+                    Ok(image) => *installed = image,
+                    Err(error) => error!(error = %chain(&error), "maps cannot be read"),
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn apply_failed(&mut self, error: &ApplyError) {
+        let text = chain(error);
+        error!(error = %text, "maps not written");
+        self.tally.apply_errors += 1;
+        self.apply_problem = Some(text);
+    }
+
+    /// The maps hold the compiled image: let the kernel follow, and answer who waits.
+    fn applied(&mut self) {
+        let Some(Pending { total, begun, compiled, answers, .. }) = self.pending.take() else { return };
+        if total > 0 {
+            self.tally.applies += 1;
+            self.tally.last_apply = Some((Instant::now(), begun.elapsed(), total));
+            debug!(steps = total, elapsed = ?begun.elapsed(), "applied");
+        }
+        self.apply_problem = None;
+        self.outlets.fib.send_if_modified(|held| {
+            let changed = **held != compiled.fib;
+            if changed {
+                *held = Arc::new(compiled.fib.clone());
+            }
+            changed || held.is_empty()
+        });
+        let keys = compiled
+            .keep
+            .iter()
+            .map(|gateway| NeighbourKey { ifindex: gateway.ifindex, address: gateway.address });
+        let keys: BTreeSet<NeighbourKey> = keys
+            .filter(|key| self.snapshot.kernel.links.get(&key.ifindex).is_some_and(|link| link.up))
+            .collect();
+        self.outlets.keep.send_if_modified(|held| {
+            let changed = **held != keys;
+            *held = Arc::new(keys);
+            changed
+        });
+        self.snapshot.compiled = Arc::new(compiled);
+        self.holds.retain(|gateway| self.snapshot.compiled.keep.contains(gateway));
+        self.follow_interfaces(false);
+        self.finish(answers);
+    }
+
+    fn finish(&self, answers: Vec<Answer>) {
+        for answer in answers {
+            answer.done(self);
+        }
+    }
+}
+
+fn full(error: &ApplyError) -> bool {
+    matches!(error.source, StoreError::Full { .. })
+}
