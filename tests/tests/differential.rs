@@ -31,6 +31,14 @@ fn host_and_kernel_agree_on_random_packets() -> Result<()> {
     let ran: u32 = report.packets.values().sum();
     assert!(ran + report.refused == packets && ran > packets / 100 * 90, "{ran} of {packets} packets ran");
     assert!(report.duration < Duration::from_secs(60), "took {:?}", report.duration);
+    let forwarded = report.reasons.get(&Reason::Forwarded).copied().unwrap_or(0);
+    println!(
+        "MEASURED host and kernel agree on {ran} random packets, {forwarded} of them forwarded, over {} tables \
+         in {:.1} s (seed {})",
+        report.tables,
+        report.duration.as_secs_f64(),
+        settings.seed
+    );
     Ok(())
 }
 
