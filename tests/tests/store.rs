@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use ipnet::{Ipv4Net, Ipv6Net};
 use netroute_common::layout::config::Nic;
-use netroute_common::layout::route::{Group, Member, NextHop, Route};
+use netroute_common::layout::route::{Group, MAX_MEMBERS, Member, NextHop, Route};
 use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::namespace::{enter, ifindex, sh};
 use netroute_user::apply::{MapStore, MemoryStore, StoreError, apply};
@@ -25,8 +25,10 @@ fn bed(limits: Limits) -> Result<TestBed> {
     Ok(TestBed::load(bpf_object(), limits, &Nic::default())?)
 }
 
+/// A route owns a counter for each member of its group, all within the map.
 fn route() -> impl Strategy<Value = Route> {
-    (0..LIMITS.groups, 0..LIMITS.route_stats).prop_map(|(group, stats)| Route { group, stats })
+    let last_first = LIMITS.route_stats - MAX_MEMBERS as u32;
+    (0..LIMITS.groups, 0..=last_first).prop_map(|(group, stats)| Route { group, stats })
 }
 
 fn prefix4() -> impl Strategy<Value = Ipv4Net> {

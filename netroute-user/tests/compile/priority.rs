@@ -88,9 +88,10 @@ fn r15_the_kernels_better_route_of_the_same_prefix_stays_in_use() {
     let mut world = World::appliance();
     world.route("172.16.3.0/24", "172.16.3.2", "Port3", 100);
     let compiled = world.compile();
+    let found = Lookup(&compiled.image).find(ip("172.16.3.77"), None).expect("route");
     assert_eq!(
-        way(&compiled, "172.16.3.77"),
-        Err(Reason::NeighbourUnresolved),
+        found.next_hop.map(|(id, _)| id),
+        Ok(fixed_id(KIND_UNRESOLVED)),
         "connected: the kernel resolves"
     );
     world.neighbour(ETH1, "172.16.3.2", NeighbourState::Reachable);
