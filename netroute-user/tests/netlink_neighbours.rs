@@ -116,3 +116,28 @@ fn a_host_that_is_replaced_is_noticed() {
         assert!(shown("10.0.0.2").contains("managed"));
     });
 }
+
+#[test]
+fn an_entry_that_lost_its_mark_is_taken_again_when_it_fails() {
+    in_namespace(async || {
+        let (_far, mut seen) = wired().await;
+        let wanted = BTreeSet::from([key(&seen, "10.0.0.9")]);
+        let mut care = Neighbours::open().expect("neighbours");
+        care.keep(&wanted).await.expect("keep");
+        ip("neigh replace 10.0.0.9 lladdr 02:00:00:00:00:09 dev nic0 nud probe");
+        assert!(!shown("10.0.0.9").contains("managed"), "{}", shown("10.0.0.9"));
+        // Nobody is there: the kernel gives up, and would never ask again.
+        let failed =
+            |change: &Change| matches!(change, Change::Neighbour(_, n) if n.state == NeighbourState::Failed);
+        loop {
+            let event = seen.next().await;
+            let due = care.observe(&event);
+            if matches!(&event, netroute_user::input::netlink::Event::Changed(change) if failed(change)) {
+                assert!(due, "a failure of a wanted neighbour asks for care");
+                break;
+            }
+        }
+        care.keep(&wanted).await.expect("keep");
+        assert!(shown("10.0.0.9").contains("managed"), "{}", shown("10.0.0.9"));
+    });
+}
