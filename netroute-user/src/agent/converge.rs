@@ -89,10 +89,13 @@ impl Agent {
         let outcome = match result {
             Some(Ok(outcome)) => outcome,
             Some(Err(refusal)) => {
-                match answer {
-                    Some(answer) => answer.refuse(refusal),
-                    None => self.apply_problem = Some(refusal.message),
-                }
+                let Some(answer) = answer else {
+                    // The same state would be refused again at once.
+                    self.apply_problem = Some(refusal.message);
+                    self.due = Some(Instant::now() + ATTACH_RETRY);
+                    return;
+                };
+                answer.refuse(refusal);
                 // What was due when the change was tried is still due.
                 self.changed();
                 return;
