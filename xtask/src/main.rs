@@ -4,6 +4,7 @@
 //! of `main`. Each prepares what it needs through [`setup`], so that a fresh clone needs no other step.
 
 mod abi;
+mod bench;
 mod build;
 mod demo;
 mod elf;
@@ -36,6 +37,8 @@ enum Command {
     BuildAndLoad(demo::Args),
     /// Run the tests and say what was skipped and why
     Test(test::Args),
+    /// Measure the data plane against its floors and against the kernel's own ways
+    Bench(bench::Args),
     /// Check the BPF object for paths to a panic and print instruction counts
     Elf(elf::Args),
     /// Write the map layouts of the BPF object to netroute-common/abi.txt, or check them
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::BuildAndLoad(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Elf(args) => elf::run(&args),
         Command::Abi(args) => abi::run(&args),
         Command::Lab(args) => setup::run(&setup::Args::default()).and_then(|()| args.run()),
