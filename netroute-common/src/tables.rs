@@ -21,9 +21,10 @@ pub trait Tables {
 
     fn next_hop(&self, id: u32) -> Option<&NextHop>;
 
-    /// Whether XDP can redirect into this slot of `PORTS` now. Asked before the packet is
-    /// changed, since a redirect that fails later is silent.
-    fn port_ready(&self, slot: u32) -> bool;
+    /// Takes this slot of `PORTS` as where XDP redirects to, if it holds a device. Done before the
+    /// packet is changed: without a device it must go up as it came. A packet that is not
+    /// redirected after all is not affected.
+    fn take_port(&self, slot: u32) -> bool;
 
     /// One packet of `bytes` left, counted at this slot of `ROUTE_STATS` and for this next hop.
     fn count_forwarded(&self, stats: u32, next_hop: u32, bytes: u32);

@@ -1,5 +1,6 @@
 //! The maps as [`Tables`].
 
+use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
@@ -49,8 +50,9 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn port_ready(&self, slot: u32) -> bool {
-        PORTS.get(slot).is_some()
+    fn take_port(&self, slot: u32) -> bool {
+        // The lower bits of the flags are what it returns for an empty slot.
+        PORTS.redirect(slot, xdp_action::XDP_ABORTED.into()) == Ok(xdp_action::XDP_REDIRECT)
     }
 
     #[inline(always)]

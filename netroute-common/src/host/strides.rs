@@ -214,7 +214,7 @@ mod tests {
             None
         }
 
-        fn port_ready(&self, _: u32) -> bool {
+        fn take_port(&self, _: u32) -> bool {
             false
         }
 

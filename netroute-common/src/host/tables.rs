@@ -133,7 +133,7 @@ impl Tables for HostTables {
         (id < self.capacities.next_hops).then(|| self.next_hops.get(&id).unwrap_or(&ZERO_NEXT_HOP))
     }
 
-    fn port_ready(&self, slot: u32) -> bool {
+    fn take_port(&self, slot: u32) -> bool {
         self.ports.contains(&slot)
     }
 

@@ -60,7 +60,8 @@ fn ask(ctx: &XdpContext, ip: &Ipv4) -> Option<Question> {
     question.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(ip.source);
     question.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(ip.destination);
     // SAFETY: context and question are valid, and the length is the question's.
-    let result =
-        unsafe { bpf_fib_lookup(ctx.as_ptr(), from_mut(&mut question).cast(), size_of::<Question>() as i32, 0) };
+    let result = unsafe {
+        bpf_fib_lookup(ctx.as_ptr(), from_mut(&mut question).cast(), size_of::<Question>() as i32, 0)
+    };
     (result == BPF_FIB_LKUP_RET_SUCCESS.into()).then_some(question)
 }
