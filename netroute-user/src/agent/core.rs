@@ -248,6 +248,11 @@ impl Agent {
         }
     }
 
+    /// A pin of this agent that is not there any more.
+    pub fn missing_pin(&self) -> Option<std::path::PathBuf> {
+        self.attached.as_ref().and_then(|attached| attached.attachments().missing_pin())
+    }
+
     pub(super) fn observe_holds(&mut self, now: Instant) {
         for gateway in &self.snapshot.compiled.keep {
             let down =

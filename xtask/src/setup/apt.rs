@@ -8,13 +8,15 @@ use crate::process;
 use crate::progress::Step;
 
 /// Command, and the Debian package that has it.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
     ("nft", "nftables"),
     ("ping", "iputils-ping"),
     ("ethtool", "ethtool"),
     ("tcpdump", "tcpdump"),
+    ("strace", "strace"),
+    ("faketime", "faketime"),
 ];
 
 /// Packages whose command is not there.

@@ -34,6 +34,8 @@ pub enum Kind {
     Kernel,
     /// Real traffic in network namespaces
     Netns,
+    /// The agent killed, starved and confused under traffic
+    Faults,
 }
 
 impl Kind {
@@ -44,18 +46,19 @@ impl Kind {
             "test" if begins(&["vectors"]) => Self::Vectors,
             "test" if begins(&["differential"]) => Self::Differential,
             "test" if begins(&["load", "store"]) => Self::Kernel,
+            "test" if begins(&["faults"]) => Self::Faults,
             "test" if !begins(&["cli", "compile", "golden"]) => Self::Netns,
             _ => Self::Unit,
         }
     }
 
     pub fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Netns)
+        matches!(self, Self::Kernel | Self::Netns | Self::Faults)
     }
 
     /// Streams that must lose nothing leave no processor time for another such test.
     fn one_at_a_time(self) -> bool {
-        self == Self::Netns
+        matches!(self, Self::Netns | Self::Faults)
     }
 
     fn word(self) -> &'static str {
@@ -65,6 +68,7 @@ impl Kind {
             Self::Differential => "differential",
             Self::Kernel => "kernel",
             Self::Netns => "netns",
+            Self::Faults => "faults",
         }
     }
 }
@@ -252,6 +256,7 @@ mod tests {
             ("test", "differential", Kind::Differential),
             ("test", "load", Kind::Kernel),
             ("test", "failover", Kind::Netns),
+            ("test", "faults_kill", Kind::Faults),
         ] {
             assert_eq!(Kind::of(target, name), kind, "{name}");
         }
