@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, ProgramArray};
@@ -119,7 +119,6 @@ impl Probe {
 
     /// Runs the program that often.
     pub fn run(&self, repeat: u32) -> Result<Sample> {
-        let started = Instant::now();
         let (action, kernel, frame) = match &self.target {
             Target::Own { object, name } => self.run_own(object, name, repeat)?,
             Target::Product { bed, hook } => {
@@ -133,9 +132,9 @@ impl Probe {
                 (outcome.action, outcome.duration, outcome.packet)
             }
         };
-        let wall = started.elapsed();
         ensure!(action == self.expected, "returned {action}, expected {}", self.expected);
-        Ok(Sample { time: precise(kernel, wall, repeat), frame })
+        // Whole nanoseconds per repetition, rounded down; without the time the kernel gave to others.
+        Ok(Sample { time: kernel.as_secs_f64() * 1e9 + 0.5, frame })
     }
 
     fn run_own(&self, object: &Ebpf, name: &str, repeat: u32) -> Result<(u32, Duration, Vec<u8>)> {
@@ -157,14 +156,6 @@ impl Probe {
         out.truncate(usize::try_from(result.data_size_out)?);
         Ok((result.return_value, result.duration, out))
     }
-}
-
-/// The kernel reports whole nanoseconds per repetition, rounded down. What the call took as a whole
-/// says more, as long as it fits the kernel's word: there may have been other work in between, which
-/// the kernel leaves out.
-fn precise(kernel: Duration, wall: Duration, repeat: u32) -> f64 {
-    let floor = kernel.as_secs_f64() * 1e9;
-    (wall.as_secs_f64() * 1e9 / f64::from(repeat)).clamp(floor, floor + 1.0)
 }
 
 /// The benchmark's object with these programs in the kernel.
