@@ -3,11 +3,13 @@
 //! A section measures and returns rows; the report puts rows against each other as ratios, since
 //! only those carry over from one machine to another.
 
+mod fib;
 mod packet;
 mod plot;
 mod probe;
 mod report;
 mod sample;
+mod scale;
 mod stage;
 mod tables;
 mod targets;
@@ -47,7 +49,7 @@ struct Arguments {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 1] = [test_run::SECTION];
+const SECTIONS: [Section; 2] = [test_run::SECTION, scale::SECTION];
 
 fn main() -> Result<()> {
     let Arguments { only, quick, json, plot, check, bench: _ } = Arguments::parse();

@@ -55,7 +55,8 @@ impl Report {
 
     /// The works whose ratio is beyond what the table of targets allows.
     pub fn broken(&self) -> Vec<&str> {
-        let broken = |standing: &&Standing| matches!(standing.verdict, Verdict::Measured { broken: true, .. });
+        let broken =
+            |standing: &&Standing| matches!(standing.verdict, Verdict::Measured { broken: true, .. });
         self.targets.iter().filter(broken).map(|standing| standing.target.work.as_str()).collect()
     }
 
@@ -84,14 +85,22 @@ impl Report {
                 Verdict::NotMeasured { reason } => writeln!(text, "not measured: {reason}")?,
             }
         }
-        writeln!(text, "\n{:<26} {:>11} {:>11}  {:<20} {:<9} ", "ROW", "MEDIAN", "MIN", "10% .. 90%", "UNIT")?;
+        writeln!(
+            text,
+            "\n{:<26} {:>11} {:>11}  {:<20} {:<9} ",
+            "ROW", "MEDIAN", "MIN", "10% .. 90%", "UNIT"
+        )?;
         for Row { id, title, unit, outcome } in &self.rows {
             match outcome {
                 Outcome::Measured(samples) => {
                     let spread =
                         format!("{} .. {}", short(quantile(samples, 0.1)), short(quantile(samples, 0.9)));
                     let (median, min) = (short(median(samples)), short(quantile(samples, 0.0)));
-                    writeln!(text, "{id:<26} {median:>11} {min:>11}  {spread:<20} {:<9} {title}", unit.name())?;
+                    writeln!(
+                        text,
+                        "{id:<26} {median:>11} {min:>11}  {spread:<20} {:<9} {title}",
+                        unit.name()
+                    )?;
                 }
                 Outcome::NotMeasured(reason) => writeln!(text, "{id:<26} not measured: {reason}")?,
             }
@@ -116,4 +125,3 @@ fn short(number: f64) -> String {
         _ => format!("{number:.2}"),
     }
 }
-

@@ -73,7 +73,8 @@ impl Stage {
         Ok(Rc::new(bed))
     }
 
-    fn image(&self, routes: usize, way: Way) -> Image {
+    /// What the maps hold then.
+    pub fn image(&self, routes: usize, way: Way) -> Image {
         let members = if let Way::Group(members) = way { members } else { 1 };
         let next_hops: BTreeMap<u32, NextHop> =
             (0..members).map(|number| (FIRST_FREE_ID + number, self.next_hop(way, number))).collect();

@@ -31,6 +31,8 @@ pub struct Target {
     /// Where `--check` fails: as far on the wrong side of the target as a noisy machine may bring
     /// it. Only ratios have one.
     pub check: Option<f64>,
+    /// Why there is no such row yet.
+    pub absent: Option<String>,
 }
 
 /// How a run stands to one target.
@@ -69,9 +71,12 @@ pub enum Verdict {
 pub fn read() -> Result<Vec<Target>> {
     let Table { target } = toml::from_str(TABLE).context("in targets.toml")?;
     for target in &target {
-        let Target { work, over, minus, at_most, at_least, check, value: _ } = target;
+        let Target { work, over, minus, at_most, at_least, check, value: _, absent: _ } = target;
         ensure!(at_most.is_some() != at_least.is_some(), "{work}: one of at-most and at-least");
-        ensure!(over.is_some() || (check.is_none() && minus.is_none()), "{work}: check and minus want `over`");
+        ensure!(
+            over.is_some() || (check.is_none() && minus.is_none()),
+            "{work}: check and minus want `over`"
+        );
         let wide = match (at_most, at_least, check) {
             (Some(target), _, Some(check)) => check >= target,
             (_, Some(target), Some(check)) => check <= target,
@@ -87,7 +92,7 @@ impl Target {
     pub fn judge(&self, rows: &[Row]) -> Verdict {
         match self.rounds(rows) {
             Ok((rounds, unit)) => self.verdict(&rounds, unit),
-            Err(reason) => Verdict::NotMeasured { reason },
+            Err(reason) => Verdict::NotMeasured { reason: self.absent.clone().unwrap_or(reason) },
         }
     }
 
