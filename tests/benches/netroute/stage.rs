@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
+use ipnet::{Ipv4Net, Ipv6Net};
 use netroute_common::layout::config::Nic;
 use netroute_common::layout::route::{
     FIRST_FREE_ID, Group, KIND_LOCAL, KIND_NEIGHBOUR, KIND_POD, MAX_MEMBERS, Member, NextHop, Route,
@@ -18,7 +19,6 @@ use netroute_user::load::testrun::TestBed;
 use netroute_user::plan::diff;
 
 use crate::packet::NIC_MAC;
-use crate::tables;
 
 /// Where the routes of a table lead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,20 +61,20 @@ impl Stage {
         Ok(Self { nic: ifindex("nic")?, out: ifindex("out")?, pod: ifindex("pod")? })
     }
 
-    /// The programs over that many IPv4 routes and as many IPv6 routes, all leading one way.
-    pub fn bed(&self, routes: usize, way: Way) -> Result<Rc<TestBed>> {
-        let capacity = u32::try_from(routes)?.max(64);
+    /// The programs over these routes, all leading one way.
+    pub fn bed(&self, routes4: &[Ipv4Net], routes6: &[Ipv6Net], way: Way) -> Result<Rc<TestBed>> {
+        let capacity = u32::try_from(routes4.len().max(routes6.len()))?.max(64);
         let limits =
             Limits { routes4: capacity, routes6: capacity, groups: 64, next_hops: 64, route_stats: 1024 };
         let nic = Nic { ifindex: self.nic, mac: NIC_MAC, zero: 0 };
         let mut bed = TestBed::load(bpf_object(), limits, &nic)?;
-        let image = self.image(routes, way);
+        let image = self.image(routes4, routes6, way);
         apply(&diff(&Image::default(), &image), &mut bed.store).context("cannot fill the maps")?;
         Ok(Rc::new(bed))
     }
 
     /// What the maps hold then.
-    pub fn image(&self, routes: usize, way: Way) -> Image {
+    pub fn image(&self, routes4: &[Ipv4Net], routes6: &[Ipv6Net], way: Way) -> Image {
         let members = if let Way::Group(members) = way { members } else { 1 };
         let next_hops: BTreeMap<u32, NextHop> =
             (0..members).map(|number| (FIRST_FREE_ID + number, self.next_hop(way, number))).collect();
@@ -84,8 +84,8 @@ impl Stage {
         }
         let route = Route { group: GROUP, stats: UNCOUNTED };
         Image {
-            routes4: tables::table(tables::prefixes4(routes), route),
-            routes6: tables::table(tables::prefixes6(routes), route),
+            routes4: routes4.iter().map(|prefix| (*prefix, route)).collect(),
+            routes6: routes6.iter().map(|prefix| (*prefix, route)).collect(),
             groups: BTreeMap::from([(GROUP, group)]),
             next_hops,
             ports: BTreeMap::from([(OUT_PORT, self.out)]),

@@ -94,6 +94,10 @@ impl Plan<'_> {
         self.rows.push(Planned { id: id.into(), title: title.into(), probe, restored_by: by });
     }
 
+    fn ten(&self, way: Way) -> Result<Rc<TestBed>> {
+        self.stage.bed(&tables::prefixes4(10), &[], way)
+    }
+
     fn tc(&self) -> Kind {
         Kind::Tc { ifindex: self.stage.nic }
     }
@@ -143,9 +147,10 @@ impl Plan<'_> {
     fn routes(&mut self) -> Result<()> {
         let tc = self.tc();
         for (size, name) in SIZES {
-            let bed = self.stage.bed(size, Way::Out)?;
-            let flow4 = Flows::V4(tables::destinations4(&tables::prefixes4(size), 1));
-            let flow6 = Flows::V6(tables::destinations6(&tables::prefixes6(size), 1));
+            let (routes4, routes6) = (tables::prefixes4(size), tables::prefixes6(size));
+            let bed = self.stage.bed(&routes4, &routes6, Way::Out)?;
+            let flow4 = Flows::V4(tables::destinations4(&routes4, 1));
+            let flow6 = Flows::V6(tables::destinations6(&routes6, 1));
             let title = |family: &str, what: &str| format!("{family}, {name} route(s), {what}");
             let redirect = probe::XDP_REDIRECT;
             let xdp4 = self.forwarding(&bed, Hook::XdpNic, Kind::Xdp, &flow4, redirect)?;
@@ -169,7 +174,7 @@ impl Plan<'_> {
             ("xdp.group.4", "XDP, one of 4 next hops", Way::Group(4), probe::XDP_REDIRECT),
             ("xdp.group.16", "XDP, one of 16 next hops", Way::Group(16), probe::XDP_REDIRECT),
         ] {
-            let bed = self.stage.bed(10, way)?;
+            let bed = self.ten(way)?;
             let probe = self.forwarding(&bed, Hook::XdpNic, Kind::Xdp, &flow, action)?;
             self.add(id, format!("IPv4, 10 routes, {title}"), probe, Some(XDP4));
         }
@@ -178,7 +183,7 @@ impl Plan<'_> {
             ("tc.nic-to-pod", "TC from a NIC to a pod", Way::Pod, Hook::TcNic),
             ("tc.pod-to-pod", "TC from a pod to a pod", Way::Pod, Hook::TcPod),
         ] {
-            let bed = self.stage.bed(10, way)?;
+            let bed = self.ten(way)?;
             let probe = self.forwarding(&bed, hook, tc, &flow, probe::TC_ACT_REDIRECT)?;
             self.add(id, format!("IPv4, 10 routes, {title}"), probe, Some(TC4));
         }
@@ -187,8 +192,8 @@ impl Plan<'_> {
 
     /// What goes up to the kernel stays as it is: no need to make it new.
     fn passes(&mut self) -> Result<()> {
-        let out = self.stage.bed(10, Way::Out)?;
-        let local = self.stage.bed(10, Way::Local)?;
+        let out = self.ten(Way::Out)?;
+        let local = self.ten(Way::Local)?;
         let [there] = tables::destinations4(&tables::prefixes4(10), 1)[..] else {
             bail!("not one destination")
         };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use netroute_common::layout::config::Nic;
 use netroute_common::layout::route::NextHop;
 use netroute_user::apply::{KernelStore, apply};
@@ -25,7 +25,6 @@ use super::Size;
 use crate::packet::NIC_MAC;
 use crate::sample::{Outcome, Row, Unit, quick};
 use crate::stage::Stage;
-use crate::tables;
 
 const ALIAS: &str = "Port3";
 const GATEWAYS: [Ipv4Addr; 4] = [
@@ -38,9 +37,9 @@ const GATEWAYS: [Ipv4Addr; 4] = [
 const OTHER_ROUTES: u32 = 1024;
 const FAILOVERS: usize = 101;
 
-pub(super) fn measure(_object: &Path, size: Size) -> Result<Vec<Row>> {
+pub(super) fn measure(_object: &Path, size: Size, prefixes: &[Ipv4Net]) -> Result<Vec<Row>> {
     let stage = Stage::build()?;
-    let desired = desired(size.routes);
+    let desired = desired(prefixes);
     let kernel = kernel(&stage);
     let mut took = Took::default();
     let mut last = None;
@@ -50,7 +49,7 @@ pub(super) fn measure(_object: &Path, size: Size) -> Result<Vec<Row>> {
     let (mut bed, image) = last.context("no rounds")?;
     let failover = fail_over(&mut bed.store, &image)?;
     let bytes = bed.memory()? as f64;
-    let Took { programs, compile, write, all } = took;
+    let Took { programs, compile, write, all, processor } = took;
     let row = |id: &str, what: &str, unit, samples| Row {
         id: format!("scale.{id}.{}", size.name),
         title: format!("{} IPv4 routes, {what}", size.name),
@@ -62,6 +61,7 @@ pub(super) fn measure(_object: &Path, size: Size) -> Result<Vec<Row>> {
         row("compile", "compiled", Unit::Milliseconds, compile),
         row("write", "compared with what is there and written", Unit::Milliseconds, write),
         row("load", "compiled, compared and written", Unit::Milliseconds, all),
+        row("load-cpu", "the same, processor time alone", Unit::Milliseconds, processor),
         row("memory", "memory of all maps", Unit::Bytes, vec![bytes]),
         row("failover", "a next hop dies: found and written", Unit::Nanoseconds, failover),
     ])
@@ -72,7 +72,7 @@ fn rounds(size: Size) -> usize {
         _ if quick() => 1,
         0..100_000 => 15,
         100_000..1_000_000 => 5,
-        _ => 2,
+        _ => 1,
     }
 }
 
@@ -83,6 +83,8 @@ struct Took {
     compile: Vec<f64>,
     write: Vec<f64>,
     all: Vec<f64>,
+    /// Of `all`, what the processor worked for it: others' work does not count.
+    processor: Vec<f64>,
 }
 
 impl Took {
@@ -110,11 +112,13 @@ impl Took {
             installed: &installed,
             limits,
         };
+        let worked = processor_time()?;
         let started = Instant::now();
         let image = compile(&inputs).image;
         let compiled = started.elapsed();
         apply(&diff(&installed, &image), &mut bed.store)?;
         let all = started.elapsed();
+        self.processor.push(milliseconds(processor_time()?.saturating_sub(worked)));
         ensure!(image.routes4.len() >= routes, "{} of {routes} routes compiled", image.routes4.len());
         self.compile.push(milliseconds(compiled));
         self.write.push(milliseconds(all.saturating_sub(compiled)));
@@ -147,7 +151,7 @@ fn fail_over(store: &mut KernelStore, image: &Image) -> Result<Vec<f64>> {
 }
 
 /// Routes by four gateways in turns.
-fn desired(routes: usize) -> Desired {
+fn desired(prefixes: &[Ipv4Net]) -> Desired {
     let route = |(prefix, gateway): (IpNet, Ipv4Addr)| {
         let key = RouteKey { destination: prefix, interface: ALIAS.into(), next_hop: gateway.into() };
         let route = CustomRoute {
@@ -160,7 +164,7 @@ fn desired(routes: usize) -> Desired {
         };
         (key, route)
     };
-    let prefixes = tables::prefixes4(routes).into_iter().map(IpNet::V4);
+    let prefixes = prefixes.iter().copied().map(IpNet::V4);
     let device = DeviceRef::Name("out".into());
     Desired {
         interfaces: vec![Interface { alias: ALIAS.into(), device, role: Role::External }],
@@ -195,6 +199,13 @@ fn kernel(stage: &Stage) -> KernelState {
         state.neighbours.insert(key, Neighbour { mac, state: NeighbourState::Reachable });
     }
     state
+}
+
+/// What the calling thread has run, since it began (`Documentation/scheduler/sched-stats.rst`).
+fn processor_time() -> Result<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").context("no scheduler statistics")?;
+    let nanoseconds = text.split_whitespace().next().context("empty scheduler statistics")?;
+    Ok(Duration::from_nanos(nanoseconds.parse()?))
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aya::EbpfLoader;
 use aya::maps::MapError;
+use ipnet::Ipv4Net;
 use netroute_common::abi;
 use netroute_common::verdict::Hook;
 use netroute_user::apply::{KernelStore, StoreError, apply};
@@ -24,14 +25,13 @@ use crate::tables;
 const ROUNDS: usize = 21;
 /// Long enough for caches to hold what they can hold of a table.
 const SAMPLE: Duration = Duration::from_millis(10);
-/// Of a large table, most of it is touched before a destination comes again.
-const FLOWS: usize = 1 << 20;
+/// Their ways through a large table are many times what the caches hold.
+const FLOWS: usize = 1 << 18;
 
-pub(super) fn measure(object: &Path, size: Size) -> Result<Vec<Row>> {
+pub(super) fn measure(object: &Path, size: Size, prefixes: &[Ipv4Net]) -> Result<Vec<Row>> {
     let Size { routes, name } = size;
-    let prefixes = tables::prefixes4(routes);
     let flows = if routes < 100_000 { 1 << 14 } else { FLOWS };
-    let flows = Flows::V4(tables::destinations4(&prefixes, flows));
+    let flows = Flows::V4(tables::destinations4(prefixes, flows));
     let stage = Stage::build()?;
     let before = |program: &'static str, action| -> Result<Probe> {
         let own = probe::load(&mut probe::small(), object, &[program])?;
@@ -40,11 +40,11 @@ pub(super) fn measure(object: &Path, size: Size) -> Result<Vec<Row>> {
     };
     let floor = before("lookup_floor", probe::XDP_TX)?;
     let restore = before("floor_return", probe::XDP_PASS)?;
-    let route = table(object, &stage, routes, &flows)?;
-    let bed = stage.bed(routes, Way::Out)?;
+    let route = table(object, &stage, prefixes, &flows)?;
+    let bed = stage.bed(prefixes, &[], Way::Out)?;
     let fd = bed.program_fd(Hook::XdpNic)?;
     let forward = Probe::restored(object, fd, Kind::Xdp, &flows, probe::XDP_REDIRECT)?;
-    let router = Router::build(&prefixes)?;
+    let router = Router::build(prefixes)?;
     let fib = fib::probe(object, &router, "lookup_fib4", &flows)?;
     let fib_forward = fib::probe(object, &router, "fib_forward", &flows)?;
     let bare = probe::load(&mut probe::small(), object, &["floor_return"])?;
@@ -77,13 +77,13 @@ pub(super) fn measure(object: &Path, size: Size) -> Result<Vec<Row>> {
 }
 
 /// The lookup alone, over the product's maps, filled by the agent's own code.
-fn table(path: &Path, stage: &Stage, routes: usize, flows: &Flows) -> Result<Probe> {
+fn table(path: &Path, stage: &Stage, prefixes: &[Ipv4Net], flows: &Flows) -> Result<Probe> {
     const PROGRAM: &str = "lookup_route4";
     let mut loader = EbpfLoader::new();
-    let capacity = u32::try_from(routes)?.max(64);
+    let capacity = u32::try_from(prefixes.len())?.max(64);
     for (map, entries) in [
         (abi::MAP_ROUTES4, capacity),
-        (abi::MAP_ROUTES6, capacity),
+        (abi::MAP_ROUTES6, 64),
         (abi::MAP_GROUPS, 64),
         (abi::MAP_NEXTHOPS, 64),
         (abi::MAP_NEXTHOP_STATS, 64),
@@ -96,7 +96,7 @@ fn table(path: &Path, stage: &Stage, routes: usize, flows: &Flows) -> Result<Pro
         let source = || Box::new(MapError::InvalidName { name: map.to_owned() });
         object.take_map(map).ok_or_else(|| StoreError::Map { map, operation: "find", source: source() })
     })?;
-    apply(&diff(&Image::default(), &stage.image(routes, Way::Out)), &mut store)?;
+    apply(&diff(&Image::default(), &stage.image(prefixes, &[], Way::Out)), &mut store)?;
     let program = object.program(PROGRAM).context("no program")?;
     Probe::restored(path, program.fd()?, Kind::Xdp, flows, probe::XDP_TX)
 }

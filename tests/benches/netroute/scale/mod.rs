@@ -4,10 +4,13 @@ mod load;
 mod lookup;
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Result;
+use ipnet::Ipv4Net;
 
 use crate::sample::{Outcome, Row, Section, Unit, quick};
+use crate::tables;
 
 pub const SECTION: Section = Section { name: "scale", run };
 
@@ -24,6 +27,9 @@ const SIZES: [Size; 4] = [
     Size { routes: 1_000_000, name: "1M" },
 ];
 
+type Part = fn(&Path, Size, &[Ipv4Net]) -> Result<Vec<Row>>;
+const PARTS: [(&str, Part); 2] = [("load", load::measure), ("lookup", lookup::measure)];
+
 fn run(object: &Path) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for size in SIZES {
@@ -36,10 +42,13 @@ fn run(object: &Path) -> Result<Vec<Row>> {
             });
             continue;
         }
-        for part in [load::measure, lookup::measure] {
+        let prefixes = tables::prefixes4(size.routes);
+        for (name, part) in PARTS {
+            let started = Instant::now();
             // In a thread of its own: it moves into other namespaces, which end with it.
-            let more = std::thread::scope(|scope| scope.spawn(|| part(object, size)).join());
+            let more = std::thread::scope(|scope| scope.spawn(|| part(object, size, &prefixes)).join());
             rows.extend(more.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            eprintln!("{} routes, {name}: {:.0} s", size.name, started.elapsed().as_secs_f64());
         }
     }
     Ok(rows)
