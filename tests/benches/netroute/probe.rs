@@ -175,6 +175,8 @@ pub fn small<'a>() -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     for map in [
         abi::MAP_ROUTES4,
+        abi::MAP_ROOT4,
+        abi::MAP_BLOCKS4,
         abi::MAP_ROUTES6,
         abi::MAP_GROUPS,
         abi::MAP_NEXTHOPS,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use ipnet::{Ipv4Net, Ipv6Net};
+use netroute_common::host::strides::Strides;
 use netroute_common::layout::config::Nic;
 use netroute_common::layout::route::{
     FIRST_FREE_ID, Group, KIND_LOCAL, KIND_NEIGHBOUR, KIND_POD, MAX_MEMBERS, Member, NextHop, Route,
@@ -47,6 +48,11 @@ const OUT_PORT: u32 = 1;
 const GROUP: u32 = FIRST_FREE_ID;
 const MTU: u32 = 1500;
 
+/// Room in `BLOCKS4` for the last two strides of that many scattered prefixes.
+pub fn blocks(routes: usize) -> u32 {
+    u32::try_from(routes.max(64) * 2).unwrap_or(u32::MAX).min(1 << 17)
+}
+
 impl Stage {
     /// Moves the calling thread into a new namespace with a NIC, another one and a pod.
     pub fn build() -> Result<Self> {
@@ -64,8 +70,14 @@ impl Stage {
     /// The programs over these routes, all leading one way.
     pub fn bed(&self, routes4: &[Ipv4Net], routes6: &[Ipv6Net], way: Way) -> Result<Rc<TestBed>> {
         let capacity = u32::try_from(routes4.len().max(routes6.len()))?.max(64);
-        let limits =
-            Limits { routes4: capacity, routes6: capacity, groups: 64, next_hops: 64, route_stats: 1024 };
+        let limits = Limits {
+            routes4: capacity,
+            blocks4: blocks(routes4.len()),
+            routes6: capacity,
+            groups: 64,
+            next_hops: 64,
+            route_stats: 1024,
+        };
         let nic = Nic { ifindex: self.nic, mac: NIC_MAC, zero: 0 };
         let mut bed = TestBed::load(bpf_object(), limits, &nic)?;
         let image = self.image(routes4, routes6, way);
@@ -83,7 +95,9 @@ impl Stage {
             *member = Member { next_hop: *id, tier: 0, weight: 1, inverse: Member::inverse_of(1) };
         }
         let route = Route { group: GROUP, stats: UNCOUNTED };
+        let numbers = routes4.iter().map(|prefix| (prefix.network().to_bits(), prefix.prefix_len(), route));
         Image {
+            strides: Strides::build(numbers, blocks(routes4.len()), &Strides::default()),
             routes4: routes4.iter().map(|prefix| (*prefix, route)).collect(),
             routes6: routes6.iter().map(|prefix| (*prefix, route)).collect(),
             groups: BTreeMap::from([(GROUP, group)]),

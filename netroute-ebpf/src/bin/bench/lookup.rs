@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{BPF_FIB_LOOKUP_SKIP_NEIGH, xdp_action};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use netroute_common::packet::Packet as _;
-use netroute_common::tables::Tables as _;
+use netroute_common::strides::route4;
 use netroute_common::verdict::Hook;
 use netroute_common::wire::eth::ETH_LEN;
 use netroute_common::wire::ipv4::Ipv4;
@@ -22,11 +22,11 @@ pub fn lookup_floor(ctx: XdpContext) -> u32 {
     found(ipv4(&ctx).map(|ip| black_box(ip.destination)).is_some())
 }
 
-/// Asks `ROUTES4`.
+/// Asks the product's tables.
 #[xdp]
 pub fn lookup_route4(ctx: XdpContext) -> u32 {
     let maps = Maps { hook: Hook::XdpNic };
-    found(ipv4(&ctx).and_then(|ip| maps.route4(ip.destination)).is_some())
+    found(ipv4(&ctx).and_then(|ip| route4(&maps, ip.destination)).is_some())
 }
 
 /// Asks the kernel's FIB, without the neighbour (Linux 6.3): as little as it can be asked for.

@@ -24,7 +24,7 @@ use netroute_user::plan::{Plan, Step, diff, failover};
 use super::Size;
 use crate::packet::NIC_MAC;
 use crate::sample::{Outcome, Row, Unit, quick};
-use crate::stage::Stage;
+use crate::stage::{Stage, blocks};
 
 const ALIAS: &str = "Port3";
 const GATEWAYS: [Ipv4Addr; 4] = [
@@ -99,7 +99,11 @@ impl Took {
         let nic = Nic { ifindex: stage.nic, mac: NIC_MAC, zero: 0 };
         let defaults = Limits::default();
         let capacity = u32::try_from(routes)?.saturating_add(OTHER_ROUTES);
-        let limits = Limits { routes4: defaults.routes4.max(capacity), ..defaults };
+        let limits = Limits {
+            routes4: defaults.routes4.max(capacity),
+            blocks4: defaults.blocks4.max(blocks(routes)),
+            ..defaults
+        };
         let started = Instant::now();
         let mut bed = TestBed::load(bpf_object(), limits, &nic)?;
         self.programs.push(milliseconds(started.elapsed()));

@@ -19,7 +19,7 @@ use crate::fib::{self, Router};
 use crate::packet;
 use crate::probe::{self, Flows, Kind, Probe};
 use crate::sample::{Outcome, Row, Unit, median, quick};
-use crate::stage::{Stage, Way};
+use crate::stage::{Stage, Way, blocks};
 use crate::tables;
 
 const ROUNDS: usize = 21;
@@ -52,7 +52,7 @@ pub(super) fn measure(object: &Path, size: Size, prefixes: &[Ipv4Net]) -> Result
     let bare = Probe::own(bare, "floor_return", Kind::Xdp, frame, probe::XDP_PASS)?;
     let named = [
         ("lookup.floor", "destination read, no lookup", floor),
-        ("lookup.route4", "lookup in ROUTES4", route),
+        ("lookup.route4", "lookup in the IPv4 tables", route),
         ("lookup.fib4", "lookup in the kernel's FIB", fib),
         ("random.return", "XDP, returns at once", bare),
         ("random.restore", "making a packet new + return at once", restore),
@@ -83,6 +83,7 @@ fn table(path: &Path, stage: &Stage, prefixes: &[Ipv4Net], flows: &Flows) -> Res
     let capacity = u32::try_from(prefixes.len())?.max(64);
     for (map, entries) in [
         (abi::MAP_ROUTES4, capacity),
+        (abi::MAP_BLOCKS4, blocks(prefixes.len())),
         (abi::MAP_ROUTES6, 64),
         (abi::MAP_GROUPS, 64),
         (abi::MAP_NEXTHOPS, 64),
