@@ -43,7 +43,10 @@ impl KernelStore {
     }
 
     /// Maps by name, wherever they come from.
-    pub(crate) fn from_maps(
+    ///
+    /// # Errors
+    /// A map that `map` does not give, or that is of another type.
+    pub fn from_maps(
         mut map: impl FnMut(&'static str) -> Result<Map, StoreError>,
     ) -> Result<Self, StoreError> {
         let mut capacities = BTreeMap::new();

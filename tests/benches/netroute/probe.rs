@@ -1,16 +1,19 @@
 //! One program on one packet, repeated by the kernel (`BPF_PROG_TEST_RUN`).
 
+use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
+use netroute_common::abi;
 use netroute_common::verdict::Hook;
 use netroute_user::load::testrun::{SkbContext, TestBed};
+use nix::sched::{CloneFlags, setns};
 
 use crate::packet;
 
@@ -48,6 +51,9 @@ enum Target {
 
 pub struct Probe {
     target: Target,
+    /// The network namespace in which it was made: the kernel takes interfaces and routes from the
+    /// one of the caller.
+    namespace: File,
     kind: Kind,
     frame: Vec<u8>,
     expected: u32,
@@ -63,13 +69,18 @@ pub struct Sample {
 
 impl Probe {
     /// A program of the benchmark's object as it is.
-    pub fn own(object: Ebpf, name: &'static str, kind: Kind, frame: Vec<u8>, expected: u32) -> Self {
-        Self { target: Target::Own { object, name }, kind, frame, expected }
+    pub fn own(object: Ebpf, name: &'static str, kind: Kind, frame: Vec<u8>, expected: u32) -> Result<Self> {
+        Self::new(Target::Own { object, name }, kind, frame, expected)
     }
 
     /// A program of the product that passes the packet on unchanged.
-    pub fn product(bed: &Rc<TestBed>, hook: Hook, kind: Kind, frame: Vec<u8>, expected: u32) -> Self {
-        Self { target: Target::Product { bed: bed.clone(), hook }, kind, frame, expected }
+    pub fn product(bed: &Rc<TestBed>, hook: Hook, kind: Kind, frame: Vec<u8>, expected: u32) -> Result<Self> {
+        Self::new(Target::Product { bed: bed.clone(), hook }, kind, frame, expected)
+    }
+
+    fn new(target: Target, kind: Kind, frame: Vec<u8>, expected: u32) -> Result<Self> {
+        let namespace = File::open("/proc/thread-self/ns/net")?;
+        Ok(Self { target, namespace, kind, frame, expected })
     }
 
     /// Any program behind one that makes each packet new.
@@ -92,7 +103,7 @@ impl Probe {
             u16::from_ne_bytes([packet::NIC_MAC[2 * word], packet::NIC_MAC[2 * word + 1]])
         });
         let mask = count - 1;
-        let mut loader = EbpfLoader::new();
+        let mut loader = small();
         loader.override_global("FLOW_MASK", &mask, true).override_global("FLOW_MAC", &mac, true);
         let map = if matches!(flows, Flows::V4(_)) { "FLOWS4" } else { "FLOWS6" };
         loader.map_max_entries(map, count);
@@ -114,12 +125,12 @@ impl Probe {
         }
         let mut next: ProgramArray<_> = object.map_mut("NEXT").context("no map NEXT")?.try_into()?;
         next.set(0, program, 0)?;
-        Ok(Self::own(object, name, kind, frame, expected))
+        Self::own(object, name, kind, frame, expected)
     }
 
     /// Runs the program that often.
     pub fn run(&self, repeat: u32) -> Result<Sample> {
-        let started = Instant::now();
+        setns(&self.namespace, CloneFlags::CLONE_NEWNET)?;
         let (action, kernel, frame) = match &self.target {
             Target::Own { object, name } => self.run_own(object, name, repeat)?,
             Target::Product { bed, hook } => {
@@ -133,9 +144,9 @@ impl Probe {
                 (outcome.action, outcome.duration, outcome.packet)
             }
         };
-        let wall = started.elapsed();
         ensure!(action == self.expected, "returned {action}, expected {}", self.expected);
-        Ok(Sample { time: precise(kernel, wall, repeat), frame })
+        // Whole nanoseconds per repetition, rounded down; without the time the kernel gave to others.
+        Ok(Sample { time: kernel.as_secs_f64() * 1e9 + 0.5, frame })
     }
 
     fn run_own(&self, object: &Ebpf, name: &str, repeat: u32) -> Result<(u32, Duration, Vec<u8>)> {
@@ -159,12 +170,22 @@ impl Probe {
     }
 }
 
-/// The kernel reports whole nanoseconds per repetition, rounded down. What the call took as a whole
-/// says more, as long as it fits the kernel's word: there may have been other work in between, which
-/// the kernel leaves out.
-fn precise(kernel: Duration, wall: Duration, repeat: u32) -> f64 {
-    let floor = kernel.as_secs_f64() * 1e9;
-    (wall.as_secs_f64() * 1e9 / f64::from(repeat)).clamp(floor, floor + 1.0)
+/// The maps of the product, which the object carries for the sake of one program, as small as may be.
+pub fn small<'a>() -> EbpfLoader<'a> {
+    let mut loader = EbpfLoader::new();
+    for map in [
+        abi::MAP_ROUTES4,
+        abi::MAP_ROOT4,
+        abi::MAP_BLOCKS4,
+        abi::MAP_ROUTES6,
+        abi::MAP_GROUPS,
+        abi::MAP_NEXTHOPS,
+        abi::MAP_NEXTHOP_STATS,
+        abi::MAP_ROUTE_STATS,
+    ] {
+        loader.map_max_entries(map, 1);
+    }
+    loader
 }
 
 /// The benchmark's object with these programs in the kernel.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use netroute_common::host::strides::Strides;
 use netroute_common::layout::config::Nic;
 use netroute_common::layout::route::{
@@ -20,7 +20,6 @@ use netroute_user::load::testrun::TestBed;
 use netroute_user::plan::diff;
 
 use crate::packet::NIC_MAC;
-use crate::tables;
 
 /// Where the routes of a table lead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +48,11 @@ const OUT_PORT: u32 = 1;
 const GROUP: u32 = FIRST_FREE_ID;
 const MTU: u32 = 1500;
 
+/// Room in `BLOCKS4` for the last two strides of that many scattered prefixes.
+pub fn blocks(routes: usize) -> u32 {
+    u32::try_from(routes.max(64) * 2).unwrap_or(u32::MAX).min(1 << 17)
+}
+
 impl Stage {
     /// Moves the calling thread into a new namespace with a NIC, another one and a pod.
     pub fn build() -> Result<Self> {
@@ -63,13 +67,12 @@ impl Stage {
         Ok(Self { nic: ifindex("nic")?, out: ifindex("out")?, pod: ifindex("pod")? })
     }
 
-    /// The programs over that many IPv4 routes and as many IPv6 routes, all leading one way.
-    pub fn bed(&self, routes: usize, way: Way) -> Result<Rc<TestBed>> {
-        let capacity = u32::try_from(routes)?.max(64);
+    /// The programs over these routes, all leading one way.
+    pub fn bed(&self, routes4: &[Ipv4Net], routes6: &[Ipv6Net], way: Way) -> Result<Rc<TestBed>> {
+        let capacity = u32::try_from(routes4.len().max(routes6.len()))?.max(64);
         let limits = Limits {
             routes4: capacity,
-            // Room for the last two strides of scattered prefixes.
-            blocks4: capacity.saturating_mul(2).min(1 << 17),
+            blocks4: blocks(routes4.len()),
             routes6: capacity,
             groups: 64,
             next_hops: 64,
@@ -77,12 +80,13 @@ impl Stage {
         };
         let nic = Nic { ifindex: self.nic, mac: NIC_MAC, zero: 0 };
         let mut bed = TestBed::load(bpf_object(), limits, &nic)?;
-        let image = self.image(routes, way);
+        let image = self.image(routes4, routes6, way);
         apply(&diff(&Image::default(), &image), &mut bed.store).context("cannot fill the maps")?;
         Ok(Rc::new(bed))
     }
 
-    fn image(&self, routes: usize, way: Way) -> Image {
+    /// What the maps hold then.
+    pub fn image(&self, routes4: &[Ipv4Net], routes6: &[Ipv6Net], way: Way) -> Image {
         let members = if let Way::Group(members) = way { members } else { 1 };
         let next_hops: BTreeMap<u32, NextHop> =
             (0..members).map(|number| (FIRST_FREE_ID + number, self.next_hop(way, number))).collect();
@@ -91,13 +95,11 @@ impl Stage {
             *member = Member { next_hop: *id, tier: 0, weight: 1, inverse: Member::inverse_of(1) };
         }
         let route = Route { group: GROUP, stats: UNCOUNTED };
-        let routes4: BTreeMap<Ipv4Net, Route> = tables::table(tables::prefixes4(routes), route);
-        let numbers =
-            routes4.iter().map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
+        let numbers = routes4.iter().map(|prefix| (prefix.network().to_bits(), prefix.prefix_len(), route));
         Image {
-            strides: Strides::build(numbers, 1 << 17, &Strides::default()),
-            routes4,
-            routes6: tables::table(tables::prefixes6(routes), route),
+            strides: Strides::build(numbers, blocks(routes4.len()), &Strides::default()),
+            routes4: routes4.iter().map(|prefix| (*prefix, route)).collect(),
+            routes6: routes6.iter().map(|prefix| (*prefix, route)).collect(),
             groups: BTreeMap::from([(GROUP, group)]),
             next_hops,
             ports: BTreeMap::from([(OUT_PORT, self.out)]),

@@ -1,6 +1,6 @@
 //! Route tables of any size, and the packets that use them: the same ones in each run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
@@ -79,9 +79,4 @@ fn length(lengths: &[(u8, u32)], rng: &mut Rng) -> u8 {
         left -= share;
     }
     0
-}
-
-/// Every prefix with the same value.
-pub fn table<P: Ord, V: Copy>(prefixes: Vec<P>, value: V) -> BTreeMap<P, V> {
-    prefixes.into_iter().map(|prefix| (prefix, value)).collect()
 }

@@ -5,21 +5,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::EbpfLoader;
 use aya::maps::xdp::DevMap;
 use netroute_common::verdict::{Hook, Reason};
 use netroute_user::load::testrun::TestBed;
 
+use crate::fib;
 use crate::packet;
 use crate::probe::{self, Flows, Kind, Probe, Sample};
-use crate::sample::{Outcome, Row, Section, Unit, median};
+use crate::sample::{Outcome, Row, Section, Unit, median, quick};
 use crate::stage::{Stage, Way};
 use crate::tables;
 
 pub const SECTION: Section = Section { name: "test-run", run };
 
-const ROUNDS: usize = 31;
-const SAMPLE: Duration = Duration::from_millis(4);
+const ROUNDS: usize = 41;
+const SAMPLE: Duration = Duration::from_millis(2);
 const SIZES: [(usize, &str); 4] = [(1, "1"), (10, "10"), (1_000, "1k"), (100_000, "100k")];
 
 /// One thing to measure.
@@ -56,12 +56,13 @@ fn measure(object: &Path) -> Result<Vec<Row>> {
     plan.routes()?;
     plan.ways()?;
     plan.passes()?;
+    plan.fib()?;
     let Plan { rows: planned, .. } = plan;
     let (names, probes): (Vec<_>, Vec<_>) = planned
         .into_iter()
         .map(|planned| ((planned.id, planned.title, planned.restored_by), planned.probe))
         .unzip();
-    let samples = probe::interleaved(&probes, ROUNDS, SAMPLE)?;
+    let samples = probe::interleaved(&probes, if quick() { 3 } else { ROUNDS }, SAMPLE)?;
     let median_of = |id: &str| -> Result<f64> {
         let index = names.iter().position(|(name, ..)| name == id);
         Ok(median(&samples[index.with_context(|| format!("no row {id}"))?]))
@@ -93,18 +94,22 @@ impl Plan<'_> {
         self.rows.push(Planned { id: id.into(), title: title.into(), probe, restored_by: by });
     }
 
+    fn ten(&self, way: Way) -> Result<Rc<TestBed>> {
+        self.stage.bed(&tables::prefixes4(10), &[], way)
+    }
+
     fn tc(&self) -> Kind {
         Kind::Tc { ifindex: self.stage.nic }
     }
 
     /// A program of the benchmark's own, with `EXITS` filled.
     fn own(&self, name: &'static str, kind: Kind, expected: u32) -> Result<Probe> {
-        let mut loader = EbpfLoader::new();
+        let mut loader = probe::small();
         loader.override_global("EXIT", &self.stage.out, true);
         let mut object = probe::load(&mut loader, self.object, &[name])?;
         let exits = object.map_mut("EXITS").context("no map EXITS")?;
         DevMap::try_from(exits)?.set(0, self.stage.out, None, 0)?;
-        Ok(Probe::own(object, name, kind, packet::frame4(tables::NOWHERE4)?, expected))
+        Probe::own(object, name, kind, packet::frame4(tables::NOWHERE4)?, expected)
     }
 
     fn floors(&mut self) -> Result<()> {
@@ -131,7 +136,7 @@ impl Plan<'_> {
                 Kind::Xdp => ("floor_return", probe::XDP_PASS),
                 Kind::Tc { .. } => ("floor_tc_return", probe::TC_ACT_UNSPEC),
             };
-            let floor = probe::load(&mut EbpfLoader::new(), self.object, &[name])?;
+            let floor = probe::load(&mut probe::small(), self.object, &[name])?;
             let program = floor.program(name).context("no floor")?.fd()?;
             let probe = Probe::restored(self.object, program, kind, flows, expected)?;
             self.add(id, "making a packet new + return at once", probe, None);
@@ -142,10 +147,11 @@ impl Plan<'_> {
     fn routes(&mut self) -> Result<()> {
         let tc = self.tc();
         for (size, name) in SIZES {
-            let bed = self.stage.bed(size, Way::Out)?;
-            let flow4 = Flows::V4(tables::destinations4(&tables::prefixes4(size), 1));
-            let flow6 = Flows::V6(tables::destinations6(&tables::prefixes6(size), 1));
-            let title = |family: &str, what: &str| format!("{family}, {name} routes, {what}");
+            let (routes4, routes6) = (tables::prefixes4(size), tables::prefixes6(size));
+            let bed = self.stage.bed(&routes4, &routes6, Way::Out)?;
+            let flow4 = Flows::V4(tables::destinations4(&routes4, 1));
+            let flow6 = Flows::V6(tables::destinations6(&routes6, 1));
+            let title = |family: &str, what: &str| format!("{family}, {name} route(s), {what}");
             let redirect = probe::XDP_REDIRECT;
             let xdp4 = self.forwarding(&bed, Hook::XdpNic, Kind::Xdp, &flow4, redirect)?;
             self.add(format!("xdp.route4.{name}"), title("IPv4", "XDP to another NIC"), xdp4, Some(XDP4));
@@ -168,7 +174,7 @@ impl Plan<'_> {
             ("xdp.group.4", "XDP, one of 4 next hops", Way::Group(4), probe::XDP_REDIRECT),
             ("xdp.group.16", "XDP, one of 16 next hops", Way::Group(16), probe::XDP_REDIRECT),
         ] {
-            let bed = self.stage.bed(10, way)?;
+            let bed = self.ten(way)?;
             let probe = self.forwarding(&bed, Hook::XdpNic, Kind::Xdp, &flow, action)?;
             self.add(id, format!("IPv4, 10 routes, {title}"), probe, Some(XDP4));
         }
@@ -177,7 +183,7 @@ impl Plan<'_> {
             ("tc.nic-to-pod", "TC from a NIC to a pod", Way::Pod, Hook::TcNic),
             ("tc.pod-to-pod", "TC from a pod to a pod", Way::Pod, Hook::TcPod),
         ] {
-            let bed = self.stage.bed(10, way)?;
+            let bed = self.ten(way)?;
             let probe = self.forwarding(&bed, hook, tc, &flow, probe::TC_ACT_REDIRECT)?;
             self.add(id, format!("IPv4, 10 routes, {title}"), probe, Some(TC4));
         }
@@ -186,8 +192,8 @@ impl Plan<'_> {
 
     /// What goes up to the kernel stays as it is: no need to make it new.
     fn passes(&mut self) -> Result<()> {
-        let out = self.stage.bed(10, Way::Out)?;
-        let local = self.stage.bed(10, Way::Local)?;
+        let out = self.ten(Way::Out)?;
+        let local = self.ten(Way::Local)?;
         let [there] = tables::destinations4(&tables::prefixes4(10), 1)[..] else {
             bail!("not one destination")
         };
@@ -209,12 +215,24 @@ impl Plan<'_> {
                 (Hook::XdpNic, Kind::Xdp, "xdp", probe::XDP_PASS),
                 (Hook::TcNic, self.tc(), "tc", probe::TC_ACT_UNSPEC),
             ] {
-                let probe = Probe::product(bed, hook, kind, frame.clone(), action);
+                let probe = Probe::product(bed, hook, kind, frame.clone(), action)?;
                 let sample = judged(&probe, bed, hook, reason)?;
                 ensure!(sample.frame == frame, "a packet that goes up was changed: {id}");
                 let title = format!("IPv4, 10 routes, {name}, up to the kernel: {title}");
                 self.add(format!("{name}.pass.{id}"), title, probe, None);
             }
+        }
+        Ok(())
+    }
+
+    /// The same as [`Self::routes`], by the kernel's FIB. Last, since each leaves the stage.
+    fn fib(&mut self) -> Result<()> {
+        for (size, name) in SIZES {
+            let prefixes = tables::prefixes4(size);
+            let flow = Flows::V4(tables::destinations4(&prefixes, 1));
+            let probe = fib::probe(self.object, &fib::Router::build(&prefixes)?, "fib_forward", &flow)?;
+            let title = format!("IPv4, {name} route(s), XDP by bpf_fib_lookup");
+            self.add(format!("xdp.fib4.{name}"), title, probe, Some(XDP4));
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ fn forward(ctx: &XdpContext) -> Option<u32> {
     if ip.check(available, false).is_err() || ip.ttl() <= 1 {
         return None;
     }
-    let answer = ask(ctx, ip)?;
+    let answer = ask(ctx, ip, 0)?;
     let eth: &mut Eth = frame.get_mut(0)?;
     eth.destination.set(&answer.dmac);
     eth.source.set(&answer.smac);
@@ -47,8 +47,9 @@ fn forward(ctx: &XdpContext) -> Option<u32> {
     Some(redirected.unwrap_or_else(|action| action))
 }
 
+/// What the kernel's FIB says of a packet. `flags` are `BPF_FIB_LOOKUP_*`.
 #[inline(always)]
-fn ask(ctx: &XdpContext, ip: &Ipv4) -> Option<Question> {
+pub fn ask(ctx: &XdpContext, ip: &Ipv4, flags: u32) -> Option<Question> {
     // SAFETY: plain integers, for which zero is valid.
     let mut question: Question = unsafe { zeroed() };
     question.family = AF_INET;
@@ -59,9 +60,8 @@ fn ask(ctx: &XdpContext, ip: &Ipv4) -> Option<Question> {
     question.__bindgen_anon_2.tos = ip.dscp_ecn;
     question.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(ip.source);
     question.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(ip.destination);
+    let length = size_of::<Question>() as i32;
     // SAFETY: context and question are valid, and the length is the question's.
-    let result = unsafe {
-        bpf_fib_lookup(ctx.as_ptr(), from_mut(&mut question).cast(), size_of::<Question>() as i32, 0)
-    };
+    let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), from_mut(&mut question).cast(), length, flags) };
     (result == BPF_FIB_LKUP_RET_SUCCESS.into()).then_some(question)
 }

@@ -7,7 +7,13 @@ mod fib;
 mod floor;
 #[path = "../../frame.rs"]
 mod frame;
+mod lookup;
+#[path = "../../maps.rs"]
+#[expect(dead_code, reason = "the benchmark looks up routes and does not forward by them")]
+mod maps;
 mod restore;
+#[path = "../../tables.rs"]
+mod tables;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
