@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapError};
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, TestRun as _, TestRunOptions};
 use netroute_common::abi;
 use netroute_common::layout::config::Nic;
@@ -98,6 +98,17 @@ impl TestBed {
         let program: &SchedClassifier = self.program(name)?;
         let context = context.bytes();
         run(name, packet, repeat, Some(&context), |options| program.test_run(options))
+    }
+
+    /// The program of a hook, for another program to call.
+    pub fn program_fd(&self, hook: Hook) -> Result<&ProgramFd, LoadError> {
+        let name = match hook {
+            Hook::XdpNic => abi::PROGRAM_XDP_NIC,
+            Hook::TcNic => abi::PROGRAM_TC_NIC,
+            Hook::TcPod => abi::PROGRAM_TC_POD,
+        };
+        let program = self.object.program(name).ok_or(LoadError::Missing { what: "program", name })?;
+        program.fd().map_err(|source| LoadError::Program { name, source: source.into() })
     }
 
     fn program<'a, P>(&'a self, name: &'static str) -> Result<&'a P, LoadError>

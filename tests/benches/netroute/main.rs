@@ -3,7 +3,12 @@
 //! A section measures and returns rows; the report puts rows against each other as ratios, since
 //! only those carry over from one machine to another.
 
+mod packet;
+mod probe;
 mod sample;
+mod stage;
+mod tables;
+mod test_run;
 
 use std::env;
 use std::path::PathBuf;
@@ -11,7 +16,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use sample::{Row, Section};
+use sample::{Outcome, Row, Section, median};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask bench --")]
@@ -25,7 +30,7 @@ struct Arguments {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 0] = [];
+const SECTIONS: [Section; 1] = [test_run::SECTION];
 
 fn main() -> Result<()> {
     let Arguments { only, bench: _ } = Arguments::parse();
@@ -36,8 +41,14 @@ fn main() -> Result<()> {
             rows.extend(run(&object).with_context(|| format!("section {name}"))?);
         }
     }
-    for row in rows {
-        println!("{row:?}");
+    for Row { id, title, unit: _, outcome } in rows {
+        match outcome {
+            Outcome::Measured(samples) => {
+                let min = samples.iter().copied().fold(f64::INFINITY, f64::min);
+                println!("{:<20} {:>8.1} {min:>8.1}  {title}", id, median(&samples));
+            }
+            Outcome::NotMeasured(reason) => println!("{id:<20} not measured: {reason}"),
+        }
     }
     Ok(())
 }

@@ -38,3 +38,15 @@ pub enum Outcome {
     /// Why there is no number.
     NotMeasured(String),
 }
+
+/// The middle of the numbers; of an even count the mean of both. NaN of none.
+pub fn median(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match (sorted.get(middle), sorted.len() % 2) {
+        (Some(high), 0) => f64::midpoint(sorted[middle - 1], *high),
+        (Some(middle), _) => *middle,
+        (None, _) => f64::NAN,
+    }
+}

@@ -3,7 +3,11 @@
 #![no_std]
 #![no_main]
 
+mod fib;
 mod floor;
+#[path = "../../frame.rs"]
+mod frame;
+mod restore;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
