@@ -3,12 +3,15 @@
 //! A section measures and returns rows; the report puts rows against each other as ratios, since
 //! only those carry over from one machine to another.
 
+mod generator;
 mod packet;
 mod probe;
 mod sample;
+mod sink;
 mod stage;
 mod tables;
 mod test_run;
+mod whole_path;
 
 use std::env;
 use std::path::PathBuf;
@@ -30,7 +33,7 @@ struct Arguments {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 1] = [test_run::SECTION];
+const SECTIONS: [Section; 2] = [test_run::SECTION, whole_path::SECTION];
 
 fn main() -> Result<()> {
     let Arguments { only, bench: _ } = Arguments::parse();

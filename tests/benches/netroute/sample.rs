@@ -39,6 +39,13 @@ pub enum Outcome {
     NotMeasured(String),
 }
 
+impl Row {
+    pub fn not_measured(id: &str, title: &str, error: &anyhow::Error) -> Self {
+        let outcome = Outcome::NotMeasured(format!("{error:#}"));
+        Self { id: id.into(), title: title.into(), unit: Unit::NanosecondsPerPacket, outcome }
+    }
+}
+
 /// The middle of the numbers; of an even count the mean of both. NaN of none.
 pub fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();

@@ -7,7 +7,10 @@ mod fib;
 mod floor;
 #[path = "../../frame.rs"]
 mod frame;
+mod generator;
 mod restore;
+mod sink;
+mod traffic;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
