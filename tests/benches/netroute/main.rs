@@ -3,6 +3,8 @@
 //! A section measures and returns rows; the report puts rows against each other as ratios, since
 //! only those carry over from one machine to another.
 
+mod baseline;
+mod baseline_rules;
 mod generator;
 mod packet;
 mod probe;
@@ -33,7 +35,8 @@ struct Arguments {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 2] = [test_run::SECTION, whole_path::SECTION];
+const SECTIONS: [Section; 4] =
+    [test_run::SECTION, whole_path::SECTION, whole_path::SERVICES, whole_path::TABLES];
 
 fn main() -> Result<()> {
     let Arguments { only, bench: _ } = Arguments::parse();

@@ -20,6 +20,7 @@ use netroute_user::load::{Loader, NicDevice, PodDevice, Switched};
 use netroute_user::plan::diff;
 
 use super::BPFFS;
+use crate::baseline::Tool;
 use crate::sink::loader;
 use crate::tables;
 
@@ -41,6 +42,8 @@ pub enum Kind {
     Kernel,
     /// An XDP program that asks the kernel's FIB.
     Fib,
+    /// The kernel with the rules of this many Services.
+    Services(Tool, u32),
 }
 
 /// The router's interfaces.
@@ -53,19 +56,15 @@ pub struct Ports {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [Self::Direct, Self::Xdp, Self::Tc, Self::Pod, Self::Kernel, Self::Fib];
-
-    /// Row id and title.
-    pub fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Direct => ("path.direct", "generator to sink, no router"),
-            Self::Xdp => ("path.xdp", "route by netroute, XDP"),
-            Self::Tc => ("path.tc", "route by netroute, XDP leaves it to TC"),
-            Self::Pod => ("path.pod", "route by netroute, TC on a pod's veth"),
-            Self::Kernel => ("path.kernel", "route by the kernel"),
-            Self::Fib => ("path.fib", "route by XDP with bpf_fib_lookup"),
-        }
-    }
+    /// All that route, with row id and title.
+    pub const ROUTERS: [(Self, &'static str, &'static str); 6] = [
+        (Self::Direct, "path.direct", "generator to sink, no router"),
+        (Self::Xdp, "path.xdp", "route by netroute, XDP"),
+        (Self::Tc, "path.tc", "route by netroute, XDP leaves it to TC"),
+        (Self::Pod, "path.pod", "route by netroute, TC on a pod's veth"),
+        (Self::Kernel, "path.kernel", "route by the kernel"),
+        (Self::Fib, "path.fib", "route by XDP with bpf_fib_lookup"),
+    ];
 
     /// In the calling thread's namespace.
     pub fn install(self, ports: &Ports, prefixes: &[Ipv4Net], object: &Path) -> Result<()> {
@@ -76,6 +75,10 @@ impl Kind {
             Self::Fib => {
                 routes(prefixes)?;
                 fib(ports, object)
+            }
+            Self::Services(tool, services) => {
+                routes(prefixes)?;
+                tool.install(services)
             }
         }
     }
