@@ -5,8 +5,14 @@ use crate::verdict::Reason;
 
 /// The installed tables, and the counters beside them.
 pub trait Tables {
-    /// Longest-prefix match, IPv4.
-    fn route4(&self, destination: [u8; 4]) -> Option<Route>;
+    /// Entry of `ROOT4` for the first two octets of an IPv4 address.
+    fn root4(&self, first: u8, second: u8) -> Option<Route>;
+
+    /// Entry of a block of `BLOCKS4`.
+    fn block4(&self, index: u32, octet: u8) -> Option<Route>;
+
+    /// Longest-prefix match by the trie, IPv4; [`crate::strides::route4`] asks it last.
+    fn trie4(&self, destination: [u8; 4]) -> Option<Route>;
 
     /// Longest-prefix match, IPv6.
     fn route6(&self, destination: [u8; 16]) -> Option<Route>;

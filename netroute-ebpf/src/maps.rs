@@ -6,10 +6,17 @@ use netroute_common::abi;
 use netroute_common::layout::config::Nic;
 use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use netroute_common::layout::stats::Counter;
+use netroute_common::layout::strides::{Block, ROOT_BLOCKS};
 use netroute_common::verdict::VERDICT_SLOTS;
 
 #[btf_map]
 pub static ROUTES4: LpmTrie<Prefix4, Route, { abi::DEFAULT_ROUTES4 as usize }> = LpmTrie::new();
+
+#[btf_map]
+pub static ROOT4: Array<Block, { ROOT_BLOCKS as usize }> = Array::new();
+
+#[btf_map]
+pub static BLOCKS4: Array<Block, { abi::DEFAULT_BLOCKS4 as usize }> = Array::new();
 
 #[btf_map]
 pub static ROUTES6: LpmTrie<Prefix6, Route, { abi::DEFAULT_ROUTES6 as usize }> = LpmTrie::new();

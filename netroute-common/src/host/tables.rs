@@ -108,7 +108,16 @@ impl HostTables {
 }
 
 impl Tables for HostTables {
-    fn route4(&self, destination: [u8; 4]) -> Option<Route> {
+    // Always the trie: what the strides say is compared with it.
+    fn root4(&self, _first: u8, _second: u8) -> Option<Route> {
+        None
+    }
+
+    fn block4(&self, _index: u32, _octet: u8) -> Option<Route> {
+        None
+    }
+
+    fn trie4(&self, destination: [u8; 4]) -> Option<Route> {
         self.routes4.longest(key4(destination))
     }
 

@@ -65,7 +65,15 @@ fn flow_hash(destination: IpAddr, source: Option<IpAddr>) -> u32 {
 }
 
 impl Tables for Lookup<'_> {
-    fn route4(&self, destination: [u8; 4]) -> Option<Route> {
+    fn root4(&self, first: u8, second: u8) -> Option<Route> {
+        self.0.strides.root.get(&first.into())?.entries.get(usize::from(second)).copied()
+    }
+
+    fn block4(&self, index: u32, octet: u8) -> Option<Route> {
+        self.0.strides.blocks.get(&index)?.entries.get(usize::from(octet)).copied()
+    }
+
+    fn trie4(&self, destination: [u8; 4]) -> Option<Route> {
         self.longest(IpAddr::V4(Ipv4Addr::from(destination))).map(|(_, route)| route)
     }
 

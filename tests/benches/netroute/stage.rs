@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
+use netroute_common::host::strides::Strides;
 use netroute_common::layout::config::Nic;
 use netroute_common::layout::route::{
     FIRST_FREE_ID, Group, KIND_LOCAL, KIND_NEIGHBOUR, KIND_POD, MAX_MEMBERS, Member, NextHop, Route,
@@ -64,8 +66,15 @@ impl Stage {
     /// The programs over that many IPv4 routes and as many IPv6 routes, all leading one way.
     pub fn bed(&self, routes: usize, way: Way) -> Result<Rc<TestBed>> {
         let capacity = u32::try_from(routes)?.max(64);
-        let limits =
-            Limits { routes4: capacity, routes6: capacity, groups: 64, next_hops: 64, route_stats: 1024 };
+        let limits = Limits {
+            routes4: capacity,
+            // Room for the last two strides of scattered prefixes.
+            blocks4: capacity.saturating_mul(2).min(1 << 17),
+            routes6: capacity,
+            groups: 64,
+            next_hops: 64,
+            route_stats: 1024,
+        };
         let nic = Nic { ifindex: self.nic, mac: NIC_MAC, zero: 0 };
         let mut bed = TestBed::load(bpf_object(), limits, &nic)?;
         let image = self.image(routes, way);
@@ -82,8 +91,12 @@ impl Stage {
             *member = Member { next_hop: *id, tier: 0, weight: 1, inverse: Member::inverse_of(1) };
         }
         let route = Route { group: GROUP, stats: UNCOUNTED };
+        let routes4: BTreeMap<Ipv4Net, Route> = tables::table(tables::prefixes4(routes), route);
+        let numbers =
+            routes4.iter().map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
         Image {
-            routes4: tables::table(tables::prefixes4(routes), route),
+            strides: Strides::build(numbers, 1 << 17, &Strides::default()),
+            routes4,
             routes6: tables::table(tables::prefixes6(routes), route),
             groups: BTreeMap::from([(GROUP, group)]),
             next_hops,
