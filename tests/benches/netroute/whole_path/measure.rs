@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::lane::{Lane, Scene};
 use crate::baseline::forget_connections;
 use crate::generator::Traffic;
-use crate::sample::{Outcome, Row, Unit};
+use crate::sample::{Outcome, Row, Unit, quick};
 
 /// One row of the report.
 pub struct Path {
@@ -21,6 +21,7 @@ pub struct Path {
 }
 
 const ROUNDS: usize = 9;
+const QUICK_ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_millis(300);
 /// Packets of the burst that tells how many make a round.
 const TRIAL: u32 = 50_000;
@@ -38,7 +39,7 @@ pub fn measure(scene: &mut Scene, paths: &[Path]) -> Result<Vec<Row>> {
     let mut times = vec![Vec::new(); paths.len()];
     let mut sent = vec![0.0; paths.len()];
     let mut lost = vec![0.0; paths.len()];
-    for _ in 0..ROUNDS {
+    for _ in 0..if quick() { QUICK_ROUNDS } else { ROUNDS } {
         for (at, path) in paths.iter().enumerate() {
             let burst = burst(scene, path, packets[at])?;
             times[at].push(burst.time);

@@ -22,7 +22,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::baseline::Tool;
 use crate::baseline_rules::{self, PODS};
 use crate::generator::{Flows, Generator, Traffic};
-use crate::sample::{Row, Section};
+use crate::sample::{Outcome, Row, Section, Unit, quick};
 use crate::tables;
 use lane::{Lane, Scene};
 use measure::{Path as OnePath, measure};
@@ -42,9 +42,9 @@ const RANDOM_DESTINATIONS: usize = 1 << 18;
 const TABLE_SIZES: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 const SERVICES_SIZES: [u32; 4] = [1, 100, 1_000, 5_000];
 
-/// Runs in a thread with surroundings of its own: interfaces, programs and pins go with it,
+/// Runs in a thread with surroundings of its own: interfaces, programs, pins and mounts go with it,
 /// however it ends.
-fn apart(measure: impl FnOnce() -> Result<Vec<Row>> + Send) -> Result<Vec<Row>> {
+pub fn apart(measure: impl FnOnce() -> Result<Vec<Row>> + Send) -> Result<Vec<Row>> {
     thread::scope(|scope| {
         let measuring = scope.spawn(|| {
             own_surroundings()?;
@@ -71,7 +71,7 @@ fn routers(object: &Path) -> Result<Vec<Row>> {
 fn route_tables(object: &Path) -> Result<Vec<Row>> {
     let mut scene = Scene::new(Generator::load(object)?, object)?;
     let mut paths = Paths::default();
-    for routes in TABLE_SIZES {
+    for routes in TABLE_SIZES.into_iter().filter(|routes| !quick() || *routes <= 1_000) {
         let prefixes = tables::prefixes4(routes);
         let to = tables::destinations4(&prefixes, RANDOM_DESTINATIONS);
         let traffic = scene.generator.traffic(&to, Flows::New)?;
@@ -91,7 +91,7 @@ fn services(object: &Path) -> Result<Vec<Row>> {
     let mut scene = Scene::new(Generator::load(object)?, object)?;
     let pods = [PODS.parse()?];
     let mut paths = Paths::default();
-    for services in SERVICES_SIZES {
+    for services in SERVICES_SIZES.into_iter().filter(|services| !quick() || *services <= 100) {
         let mut rng = fastrand::Rng::with_seed(services.into());
         let to: Vec<_> = (0..DESTINATIONS).map(|_| baseline_rules::service(rng.u32(..services))).collect();
         let established = scene.generator.traffic(&to, FLOWS)?;
@@ -123,7 +123,7 @@ impl Paths {
             let title = format!("{title}{}", what.replace('.', ", "));
             match &lane {
                 Ok(lane) => self.ready.push(OnePath { id, title, lane: lane.clone(), traffic, tracked }),
-                Err(error) => self.failed.push(Row::not_measured(&id, &title, error)),
+                Err(error) => self.failed.push(not_measured(id, title, error)),
             }
         }
     }
@@ -134,6 +134,10 @@ impl Paths {
         rows.extend(failed);
         Ok(rows)
     }
+}
+
+fn not_measured(id: String, title: String, error: &anyhow::Error) -> Row {
+    Row { id, title, unit: Unit::NanosecondsPerPacket, outcome: Outcome::NotMeasured(format!("{error:#}")) }
 }
 
 /// Moves the calling thread into namespaces of its own, with a BPF file system that nobody else sees.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::xdp::DevMap;
 use aya::programs::{Xdp, XdpMode};
 use ipnet::Ipv4Net;
+use netroute_common::host::strides::Strides;
 use netroute_common::layout::route::{
     FIRST_FREE_ID, FIRST_OWN_STATS, Group, KIND_NEIGHBOUR, MAX_MEMBERS, Member, NextHop, Route,
 };
@@ -26,6 +27,8 @@ use crate::tables;
 
 const NEXT_HOP: [u8; 4] = [10, 2, 0, 2];
 const MTU: u32 = 1500;
+/// Room for the last two strides of IPv4 prefixes.
+const BLOCKS: u32 = 1 << 17;
 
 /// How packets get from one wire to the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +91,14 @@ impl Kind {
         let near = NicDevice { ifindex: ports.near, name: "eth0".into(), mac: ports.near_mac };
         let pod = PodDevice { ifindex: ports.near, name: "eth0".into() };
         let capacity = u32::try_from(prefixes.len())?.max(1024);
-        let limits = Limits { routes4: capacity, routes6: 64, groups: 64, next_hops: 64, route_stats: 1024 };
+        let limits = Limits {
+            routes4: capacity,
+            blocks4: BLOCKS,
+            routes6: 64,
+            groups: 64,
+            next_hops: 64,
+            route_stats: 1024,
+        };
         let folder = Path::new(BPFFS).join(format!("thread{}", nix::unistd::gettid()));
         let loaded = Loader::new(bpf_object(), &folder, limits).open()?;
         let mut store = loaded.store()?;
@@ -117,8 +127,12 @@ impl Kind {
         group.members[0] =
             Member { next_hop: FIRST_FREE_ID, tier: 0, weight: 1, inverse: Member::inverse_of(1) };
         let route = Route { group: FIRST_FREE_ID, stats: FIRST_OWN_STATS };
+        let routes4: BTreeMap<Ipv4Net, Route> = tables::table(prefixes.to_vec(), route);
+        let numbers =
+            routes4.iter().map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
         Image {
-            routes4: tables::table(prefixes.to_vec(), route),
+            strides: Strides::build(numbers, BLOCKS, &Strides::default()),
+            routes4,
             routes6: BTreeMap::new(),
             groups: BTreeMap::from([(FIRST_FREE_ID, group)]),
             next_hops: BTreeMap::from([(FIRST_FREE_ID, next_hop)]),
