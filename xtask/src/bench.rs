@@ -20,6 +20,8 @@ pub fn run(args: &Args) -> Result<()> {
     let paths = Paths::find()?;
     setup::for_machine()?;
     build::object(&paths)?;
+    // Sections that measure the agent start it.
+    build::agent(&paths)?;
     let object = build::bench_object(&paths)?;
     let mut bench = Command::new("cargo");
     bench

@@ -3,17 +3,22 @@
 //! A section measures and returns rows; the report puts rows against each other as ratios, since
 //! only those carry over from one machine to another.
 
+mod baseline;
+mod baseline_rules;
 mod fib;
+mod generator;
 mod packet;
 mod plot;
 mod probe;
 mod report;
 mod sample;
 mod scale;
+mod sink;
 mod stage;
 mod tables;
 mod targets;
 mod test_run;
+mod whole_path;
 
 use std::env;
 use std::path::PathBuf;
@@ -49,7 +54,8 @@ struct Arguments {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 2] = [test_run::SECTION, scale::SECTION];
+const SECTIONS: [Section; 5] =
+    [test_run::SECTION, scale::SECTION, whole_path::SECTION, whole_path::SERVICES, whole_path::TABLES];
 
 fn main() -> Result<()> {
     let Arguments { only, quick, json, plot, check, bench: _ } = Arguments::parse();

@@ -7,13 +7,16 @@ mod fib;
 mod floor;
 #[path = "../../frame.rs"]
 mod frame;
+mod generator;
 mod lookup;
 #[path = "../../maps.rs"]
 #[expect(dead_code, reason = "the benchmark looks up routes and does not forward by them")]
 mod maps;
 mod restore;
+mod sink;
 #[path = "../../tables.rs"]
 mod tables;
+mod traffic;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
