@@ -127,7 +127,7 @@ impl Kind {
         group.members[0] =
             Member { next_hop: FIRST_FREE_ID, tier: 0, weight: 1, inverse: Member::inverse_of(1) };
         let route = Route { group: FIRST_FREE_ID, stats: FIRST_OWN_STATS };
-        let routes4: BTreeMap<Ipv4Net, Route> = tables::table(prefixes.to_vec(), route);
+        let routes4: BTreeMap<Ipv4Net, Route> = prefixes.iter().map(|prefix| (*prefix, route)).collect();
         let numbers =
             routes4.iter().map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
         Image {
