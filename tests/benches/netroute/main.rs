@@ -5,6 +5,8 @@
 
 mod baseline;
 mod baseline_rules;
+mod control_plane;
+mod failover;
 mod generator;
 mod packet;
 mod probe;
@@ -35,8 +37,14 @@ struct Arguments {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 4] =
-    [test_run::SECTION, whole_path::SECTION, whole_path::SERVICES, whole_path::TABLES];
+const SECTIONS: [Section; 6] = [
+    test_run::SECTION,
+    whole_path::SECTION,
+    whole_path::SERVICES,
+    whole_path::TABLES,
+    control_plane::SECTION,
+    failover::SECTION,
+];
 
 fn main() -> Result<()> {
     let Arguments { only, bench: _ } = Arguments::parse();
