@@ -5,6 +5,8 @@
 
 mod baseline;
 mod baseline_rules;
+mod control_plane;
+mod failover;
 mod fib;
 mod generator;
 mod packet;
@@ -54,8 +56,15 @@ struct Arguments {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 5] =
-    [test_run::SECTION, scale::SECTION, whole_path::SECTION, whole_path::SERVICES, whole_path::TABLES];
+const SECTIONS: [Section; 7] = [
+    test_run::SECTION,
+    scale::SECTION,
+    whole_path::SECTION,
+    whole_path::SERVICES,
+    whole_path::TABLES,
+    control_plane::SECTION,
+    failover::SECTION,
+];
 
 fn main() -> Result<()> {
     let Arguments { only, quick, json, plot, check, bench: _ } = Arguments::parse();
