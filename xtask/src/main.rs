@@ -12,6 +12,7 @@ mod lint;
 mod paths;
 mod process;
 mod progress;
+mod semantics;
 mod setup;
 mod test;
 

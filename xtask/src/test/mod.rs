@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use crate::build;
 use crate::paths::Paths;
 use crate::process;
+use crate::semantics;
 use crate::setup;
 use libtest::{Outcome, Skip};
 use suite::{Kind, Suite};
@@ -25,6 +26,9 @@ pub struct Args {
     /// Run only tests of this kind; may be given more than once
     #[arg(long, value_enum, value_name = "KIND")]
     only: Vec<Kind>,
+    /// Print each fact of docs/semantics.md with the tests that name it; build and run nothing
+    #[arg(long)]
+    list_semantics: bool,
 }
 
 /// What became of all suites.
@@ -38,6 +42,9 @@ struct Total {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if args.list_semantics {
+        return semantics::run();
+    }
     let paths = Paths::find()?;
     let root = process::is_root();
     if root {

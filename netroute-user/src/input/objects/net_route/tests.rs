@@ -90,7 +90,7 @@ fn the_default_probe_is_taken_unless_the_route_names_one() {
 }
 
 #[test]
-fn a_route_survives_the_way_through_its_object() {
+fn r9_a_route_survives_the_way_through_its_object() {
     let mut route = route(&spec("2001:db8::/32", "fe80::1")).unwrap();
     (route.metric, route.weight, route.forced) = (7, 3, true);
     route.probe = Some(Probe { kind: ProbeKind::Echo, interval: Duration::from_millis(250), threshold: 9 });
