@@ -4,11 +4,14 @@
 //! of `main`. Each prepares what it needs through [`setup`], so that a fresh clone needs no other step.
 
 mod abi;
+mod broken;
 mod build;
 mod demo;
 mod elf;
+mod fuzz;
 mod lab;
 mod lint;
+mod miri;
 mod paths;
 mod process;
 mod progress;
@@ -37,6 +40,10 @@ enum Command {
     BuildAndLoad(demo::Args),
     /// Run the tests and say what was skipped and why
     Test(test::Args),
+    /// Run the fuzz targets of tests/fuzz for a minute each
+    Fuzz(fuzz::Args),
+    /// Run the unit tests of netroute-common under Miri, where a toolchain has it
+    Miri(miri::Args),
     /// Check the BPF object for paths to a panic and print instruction counts
     Elf(elf::Args),
     /// Write the map layouts of the BPF object to netroute-common/abi.txt, or check them
@@ -53,6 +60,8 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::BuildAndLoad(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Miri(args) => miri::run(&args),
         Command::Elf(args) => elf::run(&args),
         Command::Abi(args) => abi::run(&args),
         Command::Lab(args) => setup::run(&setup::Args::default()).and_then(|()| args.run()),

@@ -83,13 +83,17 @@ impl Sources {
     }
 
     fn set(&mut self, routes: &[CustomRoute], interfaces: &[Interface]) -> Result<Touched, ChangeError> {
+        let routes: Vec<CustomRoute> = routes
+            .iter()
+            .map(|route| CustomRoute { key: canonical_key(&route.key, interfaces), ..route.clone() })
+            .collect();
+        // All are looked at before the first is changed.
+        if let Some(declared) = routes.iter().find_map(|route| self.manifests.get(&route.key)) {
+            let (key, origin) = (declared.key.clone(), declared.origin.clone());
+            return Err(ChangeError::Declared { key, origin });
+        }
         let mut touched = Touched::default();
         for route in routes {
-            let mut route = route.clone();
-            route.key.interface = canonical(&route.key.interface, interfaces);
-            if let Some(declared) = self.manifests.get(&route.key) {
-                return Err(ChangeError::Declared { key: route.key, origin: declared.origin.clone() });
-            }
             let key = route.key.clone();
             match self.cli.insert(key.clone(), route.clone()) {
                 None => touched.added.push(key),
@@ -197,7 +201,8 @@ mod tests {
         let mut sources = Sources::default();
         sources.manifests.insert(declared.key.clone(), declared.clone());
         let again = CustomRoute { origin: Origin::Cli, ..declared };
-        let refused = sources.apply(&Change::Set(vec![again]), &port3()).expect_err("declared");
+        let other = route("10.9.0.0/16", "192.168.20.1", "Port3", Origin::Cli);
+        let refused = sources.apply(&Change::Set(vec![other, again]), &port3()).expect_err("declared");
         assert!(refused.to_string().contains("cameras.yaml"), "{refused}");
         assert!(sources.cli.is_empty());
     }

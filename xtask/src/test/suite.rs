@@ -34,6 +34,8 @@ pub enum Kind {
     Kernel,
     /// Real traffic in network namespaces
     Netns,
+    /// Deliberate mistakes in the BPF object, which vectors and differential test must notice
+    Broken,
 }
 
 impl Kind {
@@ -50,7 +52,7 @@ impl Kind {
     }
 
     pub fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Netns)
+        matches!(self, Self::Kernel | Self::Netns | Self::Broken)
     }
 
     /// Streams that must lose nothing leave no processor time for another such test.
@@ -65,6 +67,7 @@ impl Kind {
             Self::Differential => "differential",
             Self::Kernel => "kernel",
             Self::Netns => "netns",
+            Self::Broken => "broken",
         }
     }
 }
@@ -124,6 +127,11 @@ impl Suite {
         format!("{} {}", self.package, self.target)
     }
 
+    /// Name of the cargo target.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// The outcome of not running it.
     pub fn skipped(&self, filters: &[String], reason: &str) -> Result<Outcome> {
         let list = process::read(self.command().args(["--list", "--format=terse"]).args(filters))?;
@@ -158,7 +166,8 @@ impl Suite {
         Ok(outcome)
     }
 
-    fn command(&self) -> Command {
+    /// The test binary, started where cargo would.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command

@@ -65,6 +65,15 @@ fn r3_what_cannot_be_routed_is_refused_with_the_key() {
 }
 
 #[test]
+fn an_interface_name_that_could_not_be_exported_is_refused() {
+    for name in ["Port\"3", "Port\n3", "Port\u{1b}3"] {
+        let spec = NetRouteSpec { interface: name.to_owned(), ..spec("10.0.0.0/8", "192.168.20.1") };
+        let message = route(&spec).unwrap_err();
+        assert!(message.starts_with("interface: \"Port") && message.contains("has quotes"), "{message}");
+    }
+}
+
+#[test]
 fn numbers_out_of_range_are_refused() {
     let base = spec("10.0.0.0/8", "192.168.20.1");
     assert!(route(&NetRouteSpec { metric: Some(0), ..base.clone() }).unwrap_err().starts_with("metric: "));
