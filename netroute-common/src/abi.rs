@@ -10,6 +10,8 @@ pub const ABI_VERSION: u32 = 1;
 pub const PIN_FOLDER: &str = "v1";
 
 pub const MAP_ROUTES4: &str = "ROUTES4";
+pub const MAP_ROOT4: &str = "ROOT4";
+pub const MAP_BLOCKS4: &str = "BLOCKS4";
 pub const MAP_ROUTES6: &str = "ROUTES6";
 pub const MAP_GROUPS: &str = "GROUPS";
 pub const MAP_NEXTHOPS: &str = "NEXTHOPS";
@@ -27,6 +29,8 @@ pub const PROGRAM_TC_POD: &str = "tc_pod";
 
 /// Default capacities; the agent's configuration overrides them (`limits`).
 pub const DEFAULT_ROUTES4: u32 = 262_144;
+/// 2 KiB each.
+pub const DEFAULT_BLOCKS4: u32 = 8_192;
 pub const DEFAULT_ROUTES6: u32 = 131_072;
 pub const DEFAULT_GROUPS: u32 = 4_096;
 pub const DEFAULT_NEXTHOPS: u32 = 4_096;

@@ -5,17 +5,13 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_peer};
 use netroute_common::verdict::{Exit, Verdict};
 
-use crate::maps::PORTS;
-
 #[inline(always)]
 pub fn xdp(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Pass(_) => xdp_action::XDP_PASS,
         Verdict::Forward(Exit::SameNic) => xdp_action::XDP_TX,
-        // The slot was there a moment ago; if the device has vanished since, so has its wire.
-        Verdict::Forward(Exit::Port(slot)) => {
-            PORTS.redirect(slot, xdp_action::XDP_DROP as u64).unwrap_or_else(|action| action)
-        }
+        // The tables have named the slot to the kernel already.
+        Verdict::Forward(Exit::Port(_)) => xdp_action::XDP_REDIRECT,
         Verdict::Forward(Exit::Interface(_) | Exit::Pod(_)) => xdp_action::XDP_ABORTED,
     }
 }

@@ -171,10 +171,21 @@ impl Output {
 impl Agent {
     /// Starts an agent and returns when it answers.
     pub fn start(node: impl Into<Node>) -> Result<Self> {
+        Self::start_under(node, &[])
+    }
+
+    /// The same behind commands that give way to the agent, such as `env`.
+    pub fn start_under(node: impl Into<Node>, prefix: &[&str]) -> Result<Self> {
         let node = node.into();
         let log = File::options().create(true).append(true).open(&node.log)?;
-        let mut command = node.ns.command(program()?);
-        command.arg("--socket").arg(&node.socket).args(["agent", "--config"]).arg(&node.config);
+        let program = program()?;
+        let word = program.to_string_lossy();
+        let (first, rest) = match prefix.split_first() {
+            Some((first, rest)) => (PathBuf::from(first), [rest, &[&*word]].concat()),
+            None => (program.clone(), Vec::new()),
+        };
+        let mut command = node.ns.command(first);
+        command.args(rest).arg("--socket").arg(&node.socket).args(["agent", "--config"]).arg(&node.config);
         // `nsenter` gives way to the agent, so the process id is the agent's.
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
         let mut agent = Self { node, child };

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod capture;
 pub mod differential;
+pub mod faults;
 pub mod kernel_run;
 pub mod lab;
 pub mod namespace;
@@ -14,4 +15,5 @@ pub mod peer;
 pub mod router;
 pub mod stream;
 pub mod traffic;
+pub mod transit;
 pub mod vectors;

@@ -6,49 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
-    agent::{Agent, Node},
+    agent::Agent,
     capture::Tcpdump,
-    router::Router,
-    traffic::{StreamReport, StreamSpec, UdpStream, ping},
+    traffic::{StreamReport, ping},
+    transit::{BEYOND, Transit},
 };
 use serde_json::Value;
-use tempfile::TempDir;
 
-const BEYOND: &str = "10.9.0.0/24";
-const TARGET: &str = "10.9.0.1:7000";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Datagrams that must arrive between two events, so that each event meets a stream under way.
 const BETWEEN: u64 = 5_000;
-
-/// left - node - right, and a network behind right.
-struct Scene {
-    router: Router,
-    folder: TempDir,
-    node: Node,
-}
-
-impl Scene {
-    fn new() -> Result<Self> {
-        let router = Router::pair()?;
-        let folder = tempfile::tempdir()?;
-        let node = Node::beside(&router, folder.path())?;
-        router.right().ns.ip("addr add 10.9.0.1/32 dev lo")?;
-        Ok(Self { router, folder, node })
-    }
-
-    /// An agent with the route, and from then on a kernel that forwards nothing.
-    fn agent(&self) -> Result<Agent> {
-        let agent = Agent::start(self.node.clone())?;
-        agent.cli(&["route", "add", BEYOND, "--via", "10.0.2.2", "--dev", "Port3"])?.succeeded()?;
-        agent.await_state(BEYOND, "Port3", "active")?;
-        self.router.ns().sysctl(&[("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0")])?;
-        Ok(agent)
-    }
-
-    fn stream(&self) -> Result<UdpStream> {
-        UdpStream::start(&StreamSpec::new(&self.router.left().ns, &self.router.right().ns, TARGET.parse()?))
-    }
-}
 
 fn lost_nothing(what: &str, report: &StreamReport) -> Result<()> {
     println!("{what}: {report}");
@@ -65,7 +32,7 @@ fn program_ids(agent: &Agent) -> Result<Vec<Value>> {
 
 #[test]
 fn n14_kill_and_restart_lose_nothing() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Transit::pair()?;
     let agent = scene.agent()?;
     let before = agent.verdict("xdp-nic", "forwarded")?;
     let stream = scene.stream()?;
@@ -86,7 +53,7 @@ fn n14_kill_and_restart_lose_nothing() -> Result<()> {
 
 #[test]
 fn n14_stop_and_restart_lose_nothing() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Transit::pair()?;
     let agent = scene.agent()?;
     let stream = scene.stream()?;
     stream.wait_for(BETWEEN, PATIENCE)?;
@@ -105,7 +72,7 @@ fn n14_stop_and_restart_lose_nothing() -> Result<()> {
 /// Maps of other sizes: made anew and filled beside the old ones, and all programs exchanged.
 #[test]
 fn n14_an_upgrade_with_other_maps_loses_nothing() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Transit::pair()?;
     let agent = scene.agent()?;
     let programs = program_ids(&agent)?;
     let stream = scene.stream()?;
@@ -129,7 +96,7 @@ fn n14_an_upgrade_with_other_maps_loses_nothing() -> Result<()> {
 /// The control for the tests above: a moment without programs is seen.
 #[test]
 fn a_detached_data_plane_would_be_noticed() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Transit::pair()?;
     let agent = scene.agent()?;
     let stream = scene.stream()?;
     stream.wait_for(BETWEEN, PATIENCE)?;
@@ -145,7 +112,7 @@ fn a_detached_data_plane_would_be_noticed() -> Result<()> {
 /// NIC to NIC in XDP, one hop off the TTL, both families (R10).
 #[test]
 fn r10_transit_goes_nic_to_nic_in_xdp() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Transit::pair()?;
     let agent = scene.agent()?;
     scene.router.right().ns.ip("addr add fd09::1/128 dev lo")?;
     agent.cli(&["route", "add", "fd09::/64", "--via", "fd02::2", "--dev", "Port3"])?.succeeded()?;

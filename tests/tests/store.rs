@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::{Ipv4Net, Ipv6Net};
+use netroute_common::host::strides::Strides;
 use netroute_common::layout::config::Nic;
 use netroute_common::layout::route::{Group, MAX_MEMBERS, Member, NextHop, Route};
 use netroute_common::verdict::{Hook, Reason};
@@ -19,7 +20,8 @@ use proptest::collection::btree_map;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-const LIMITS: Limits = Limits { routes4: 64, routes6: 64, groups: 32, next_hops: 32, route_stats: 64 };
+const LIMITS: Limits =
+    Limits { routes4: 64, blocks4: 64, routes6: 64, groups: 32, next_hops: 32, route_stats: 64 };
 
 fn bed(limits: Limits) -> Result<TestBed> {
     Ok(TestBed::load(bpf_object(), limits, &Nic::default())?)
@@ -70,12 +72,12 @@ fn image(interfaces: Vec<u32>) -> impl Strategy<Value = Image> {
         btree_map(0..LIMITS.next_hops, next_hop(), 0..=16),
         btree_map(0..64_u32, proptest::sample::select(interfaces), 0..=8),
     )
-        .prop_map(|(routes4, routes6, groups, next_hops, ports)| Image {
-            routes4,
-            routes6,
-            groups,
-            next_hops,
-            ports,
+        .prop_map(|(routes4, routes6, groups, next_hops, ports)| {
+            let numbers = routes4
+                .iter()
+                .map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
+            let strides = Strides::build(numbers, LIMITS.blocks4, &Strides::default());
+            Image { routes4, routes6, strides, groups, next_hops, ports }
         })
 }
 

@@ -30,13 +30,22 @@ pub fn run(_args: &Args) -> Result<()> {
 
 /// Set up what is missing, build the BPF object and return its path.
 pub fn object(paths: &Paths) -> Result<PathBuf> {
-    let toolchain = setup::for_build()?;
-    process::run(&mut ebpf_cargo(paths, &toolchain, "build"))?;
-    let built = paths.ebpf_target().join(TARGET).join("release/netroute-ebpf");
+    let built = ebpf_binary(paths, "netroute-ebpf")?;
     let object = paths.object();
     publish(&built, &object)
         .with_context(|| format!("cannot copy {} to {}", built.display(), object.display()))?;
     Ok(object)
+}
+
+/// The same for the benchmark's own BPF programs. The agent does not carry them.
+pub fn bench_object(paths: &Paths) -> Result<PathBuf> {
+    ebpf_binary(paths, "netroute-bench")
+}
+
+fn ebpf_binary(paths: &Paths, name: &str) -> Result<PathBuf> {
+    let toolchain = setup::for_build()?;
+    process::run(ebpf_cargo(paths, &toolchain, "build").args(["--bin", name]))?;
+    Ok(paths.ebpf_target().join(TARGET).join("release").join(name))
 }
 
 /// Build the agent with the object that is there, and the lab's server beside it; return the path

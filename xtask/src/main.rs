@@ -4,6 +4,7 @@
 //! of `main`. Each prepares what it needs through [`setup`], so that a fresh clone needs no other step.
 
 mod abi;
+mod bench;
 mod broken;
 mod build;
 mod demo;
@@ -40,6 +41,8 @@ enum Command {
     BuildAndLoad(demo::Args),
     /// Run the tests and say what was skipped and why
     Test(test::Args),
+    /// Measure the data plane against its floors and against the kernel's own ways
+    Bench(bench::Args),
     /// Run the fuzz targets of tests/fuzz for a minute each
     Fuzz(fuzz::Args),
     /// Run the unit tests of netroute-common under Miri, where a toolchain has it
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::BuildAndLoad(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Miri(args) => miri::run(&args),
         Command::Elf(args) => elf::run(&args),

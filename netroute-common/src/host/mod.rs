@@ -6,6 +6,7 @@
 
 mod lpm;
 mod packet;
+pub mod strides;
 mod tables;
 
 pub use packet::{HostPacket, WordChange};

@@ -108,7 +108,16 @@ impl HostTables {
 }
 
 impl Tables for HostTables {
-    fn route4(&self, destination: [u8; 4]) -> Option<Route> {
+    // Always the trie: what the strides say is compared with it.
+    fn root4(&self, _first: u8, _second: u8) -> Option<Route> {
+        None
+    }
+
+    fn block4(&self, _index: u32, _octet: u8) -> Option<Route> {
+        None
+    }
+
+    fn trie4(&self, destination: [u8; 4]) -> Option<Route> {
         self.routes4.longest(key4(destination))
     }
 
@@ -124,7 +133,7 @@ impl Tables for HostTables {
         (id < self.capacities.next_hops).then(|| self.next_hops.get(&id).unwrap_or(&ZERO_NEXT_HOP))
     }
 
-    fn port_ready(&self, slot: u32) -> bool {
+    fn take_port(&self, slot: u32) -> bool {
         self.ports.contains(&slot)
     }
 

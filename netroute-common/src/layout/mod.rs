@@ -6,3 +6,4 @@ pub mod config;
 pub mod pod;
 pub mod route;
 pub mod stats;
+pub mod strides;

@@ -4,6 +4,7 @@
 use super::config::Nic;
 use super::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use super::stats::Counter;
+use super::strides::Block;
 
 macro_rules! plain_old_data {
     ($($name:ty),+ $(,)?) => { $(
@@ -13,4 +14,4 @@ macro_rules! plain_old_data {
     )+ };
 }
 
-plain_old_data!(Counter, Group, NextHop, Nic, Prefix4, Prefix6, Route);
+plain_old_data!(Block, Counter, Group, NextHop, Nic, Prefix4, Prefix6, Route);

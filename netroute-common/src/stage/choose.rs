@@ -32,24 +32,46 @@ impl Choice {
     }
 }
 
-/// The next hop of a group that has just one.
+/// The first member of a group, where no hash is needed to choose: it is the only one, or it lives
+/// and shares its tier with no other.
 #[inline(always)]
-pub fn only(group: &Group) -> Option<Choice> {
-    let [first, ..] = &group.members;
-    (group.len == 1).then_some(Choice::new(first.next_hop, 0))
+pub fn preferred<'t, T: Tables>(
+    tables: &'t T,
+    group: &Group,
+) -> Result<Option<(Choice, &'t NextHop)>, Reason> {
+    let [first, second, ..] = &group.members;
+    if group.len > 1 && second.tier <= first.tier || group.len == 0 {
+        return Ok(None);
+    }
+    match living(tables, first.next_hop) {
+        Ok(next_hop) => Ok(Some((Choice::new(first.next_hop, 0), next_hop))),
+        Err(reason) if group.len == 1 => Err(reason),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The next hop of a group for a flow with this hash.
+#[inline(always)]
+pub fn for_flow<'t, T: Tables>(
+    tables: &'t T,
+    group: &Group,
+    flow: u32,
+) -> Result<(Choice, &'t NextHop), Reason> {
+    let choice = choose(tables, group, flow)?;
+    Ok((choice, living(tables, choice.id())?))
 }
 
 /// The entry of a next hop, if packets may be sent to it.
 #[inline(always)]
-pub fn living<T: Tables>(tables: &T, id: u32) -> Result<&NextHop, Reason> {
+fn living<T: Tables>(tables: &T, id: u32) -> Result<&NextHop, Reason> {
     let next_hop = tables.next_hop(id).ok_or(Reason::TableInconsistent)?;
     if next_hop.alive == 0 { Err(down(next_hop)) } else { Ok(next_hop) }
 }
 
-/// Chooses for a flow by its hash. Out of line: it is the only loop on the path, and most groups
-/// have one member.
+/// Chooses for a flow by its hash. Out of line: it is the only loop on the path, and few packets
+/// need it.
 #[inline(never)]
-pub fn choose<T: Tables>(tables: &T, group: &Group, flow: u32) -> Result<Choice, Reason> {
+fn choose<T: Tables>(tables: &T, group: &Group, flow: u32) -> Result<Choice, Reason> {
     let mut best = DEAD;
     let mut choice = 0;
     for index in 0..MAX_MEMBERS {

@@ -1,6 +1,6 @@
 //! Routing of one IP packet: checks, lookup, choice, and only when all is certain the rewrite.
 
-use super::choose::{choose, living, only};
+use super::choose::{for_flow, preferred};
 use crate::hash::Hash;
 use crate::layout::route::{KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED, KIND_POD, NextHop};
 use crate::packet::Packet;
@@ -27,11 +27,10 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(
     }
     let route = ip.route(tables).ok_or(Reason::NoRoute)?;
     let group = tables.group(route.group).ok_or(Reason::TableInconsistent)?;
-    let choice = match only(group) {
-        Some(choice) => choice,
-        None => choose(tables, group, flow_hash::<I, P>(packet))?,
+    let (choice, next_hop) = match preferred(tables, group)? {
+        Some(preferred) => preferred,
+        None => for_flow(tables, group, flow_hash::<I, P>(packet))?,
     };
-    let next_hop = living(tables, choice.id())?;
     let exit = exit(tables, arrival, next_hop)?;
     if ip.ttl() <= 1 {
         return Err(Reason::TtlExpired);
@@ -57,8 +56,9 @@ fn exit<T: Tables>(tables: &T, arrival: Arrival, next_hop: &NextHop) -> Result<E
     match (next_hop.kind, hook) {
         (KIND_NEIGHBOUR, Hook::XdpNic) if next_hop.ifindex == ifindex => Ok(Exit::SameNic),
         (KIND_NEIGHBOUR, Hook::XdpNic) => {
-            let ready = next_hop.xdp != 0 && tables.port_ready(next_hop.port);
-            if ready { Ok(Exit::Port(next_hop.port)) } else { Err(Reason::NoXdpTransmit) }
+            // Last of what may refuse the next hop: it names the device to the kernel.
+            let taken = next_hop.xdp != 0 && tables.take_port(next_hop.port);
+            if taken { Ok(Exit::Port(next_hop.port)) } else { Err(Reason::NoXdpTransmit) }
         }
         (KIND_NEIGHBOUR, _) => Ok(Exit::Interface(next_hop.ifindex)),
         (KIND_POD, Hook::XdpNic) => Err(Reason::PodAtTc),

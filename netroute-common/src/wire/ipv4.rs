@@ -9,6 +9,7 @@ use crate::checksum::Update;
 use crate::hash::Hash;
 use crate::layout::route::Route;
 use crate::packet::Packet;
+use crate::strides::route4;
 use crate::tables::Tables;
 use crate::verdict::Reason;
 
@@ -76,7 +77,7 @@ impl Ip for Ipv4 {
 
     #[inline(always)]
     fn route<T: Tables>(&self, tables: &T) -> Option<Route> {
-        tables.route4(self.destination)
+        route4(tables, self.destination)
     }
 
     #[inline(always)]

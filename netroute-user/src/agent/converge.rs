@@ -8,12 +8,12 @@ use tracing::{debug, error};
 
 use super::core::{ATTACH_RETRY, Agent};
 use super::interfaces::Attached;
-use super::job::{Job, Outcome, Staged};
+use super::job::{Batch, Job, Outcome};
 use super::requests::{Answer, Mutation};
+use super::sources::Change;
 use crate::api::request::Refusal;
 use crate::apply::{ApplyError, MapStore, StoreError, apply};
 use crate::compile::Compiled;
-use crate::desired::Desired;
 use crate::error::chain;
 use crate::kernel::NeighbourKey;
 use crate::plan::{Plan, Step};
@@ -36,36 +36,38 @@ impl Agent {
         let now = Instant::now();
         self.due = None;
         self.observe_holds(now);
-        let (change, desired, answer) = match self.stage() {
-            Some((staged, desired, answer)) => (Some(staged), desired, Some(answer)),
-            None => (None, self.snapshot.desired.clone(), None),
-        };
+        let (changes, answers) = self.next_batch();
+        let batch = (!changes.is_empty()).then(|| Batch {
+            sources: self.sources.clone(),
+            changes,
+            config: self.config.clone(),
+            state: self.state.clone(),
+        });
         let job = Job {
-            desired,
+            desired: self.snapshot.desired.clone(),
             kernel: self.snapshot.kernel.clone(),
             suspended: self.suspended(now),
             xdp_native: self.attached.as_ref().map(Attached::native).unwrap_or_default(),
             installed: self.snapshot.installed.clone(),
             limits: self.config.limits,
-            change,
+            batch,
         };
-        self.running = Some((tokio::task::spawn_blocking(move || job.run()), answer));
+        self.running = Some((tokio::task::spawn_blocking(move || job.run()), answers));
     }
 
-    /// The next change of the routes that can be tried; those that cannot are answered.
-    fn stage(&mut self) -> Option<(Staged, Arc<Desired>, Answer)> {
-        while let Some(Mutation { change, answer }) = self.mutations.pop_front() {
-            let mut sources = self.sources.clone();
-            match sources.apply(&change, &self.config.interfaces) {
-                Err(error) => answer.refuse(Refusal::new(error)),
-                Ok(touched) => {
-                    let answer = answer.before(self, &touched);
-                    let desired = Arc::new(sources.desired(&self.config));
-                    return Some((Staged { sources, touched, state: self.state.clone() }, desired, answer));
-                }
+    /// The waiting changes of the routes that can be tried together: all up to one that takes away
+    /// what another of them brings, whose answer tells of a route that must be there first.
+    fn next_batch(&mut self) -> (Vec<Change>, Vec<Answer>) {
+        let mut brought = BTreeSet::new();
+        let joins = |mutation: &&Mutation| match &mutation.change {
+            Change::Set(routes) => {
+                brought.extend(routes.iter().map(|route| route.key.destination));
+                true
             }
-        }
-        None
+            Change::Remove { destination, .. } => !brought.contains(destination),
+        };
+        let count = self.mutations.iter().take_while(joins).count();
+        self.mutations.drain(..count).map(|Mutation { change, answer }| (change, answer)).unzip()
     }
 
     /// The result of the running compilation; never returns while none runs.
@@ -85,38 +87,43 @@ impl Agent {
 
     /// Takes the result of a compilation.
     pub fn on_outcome(&mut self, result: Option<Result<Outcome, Refusal>>) {
-        let answer = self.running.take().and_then(|(_, answer)| answer);
+        let answers = self.running.take().map(|(_, answers)| answers).unwrap_or_default();
         let outcome = match result {
             Some(Ok(outcome)) => outcome,
+            Some(Err(refusal)) if answers.is_empty() => {
+                // The same state would be refused again at once.
+                self.apply_problem = Some(refusal.message);
+                self.due = Some(Instant::now() + ATTACH_RETRY);
+                return;
+            }
             Some(Err(refusal)) => {
-                let Some(answer) = answer else {
-                    // The same state would be refused again at once.
-                    self.apply_problem = Some(refusal.message);
-                    self.due = Some(Instant::now() + ATTACH_RETRY);
-                    return;
-                };
-                answer.refuse(refusal);
-                // What was due when the change was tried is still due.
+                answers.into_iter().for_each(|answer| answer.refuse(refusal.clone()));
+                // What was due when the changes were tried is still due.
                 self.changed();
                 return;
             }
             None => {
-                if let Some(answer) = answer {
-                    answer.refuse(Refusal::new("the agent could not compile the routes; see its log"));
-                }
+                let refusal = Refusal::new("the agent could not compile the routes; see its log");
+                answers.into_iter().for_each(|answer| answer.refuse(refusal.clone()));
                 return;
             }
         };
-        let Outcome { desired, compiled, plan, from, change } = outcome;
-        let mut answers = Vec::new();
-        if let Some((sources, touched)) = change {
+        let Outcome { desired, compiled, plan, from, changed } = outcome;
+        let mut carried_out = Vec::new();
+        if let Some((sources, results)) = changed {
+            for (answer, result) in answers.into_iter().zip(results) {
+                match result {
+                    Ok(touched) => carried_out.push(answer.before(self, touched)),
+                    Err(refusal) => answer.refuse(refusal),
+                }
+            }
             // Manifests may have changed meanwhile; the command line's routes only change here.
             self.sources.cli = sources.cli;
             let overtaken = self.due.is_some();
             self.snapshot.desired =
                 if overtaken { Arc::new(self.sources.desired(&self.config)) } else { desired };
-            answers.extend(answer.map(|answer| answer.with(touched)));
         }
+        let mut answers = carried_out;
         if !Arc::ptr_eq(&from, &self.snapshot.installed) {
             // A failover came first: compile again on top of it, and answer then.
             drop(from);

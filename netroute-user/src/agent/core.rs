@@ -62,11 +62,11 @@ pub struct Outlets {
     pub events: Vec<mpsc::UnboundedSender<Event>>,
 }
 
-/// A compilation under way, and who waits for the change it tries out.
-pub(super) type Running = (JoinHandle<Result<Outcome, Refusal>>, Option<Answer>);
+/// A compilation under way, and who waits for the changes it tries out, in their order.
+pub(super) type Running = (JoinHandle<Result<Outcome, Refusal>>, Vec<Answer>);
 
 pub struct Agent {
-    pub config: AgentConfig,
+    pub config: Arc<AgentConfig>,
     pub started: Instant,
     pub sources: Sources,
     pub manifest_problems: Vec<Problem>,
@@ -119,7 +119,7 @@ impl Agent {
                 installed: Arc::new(installed),
             },
             holds: Holds::new(config.hold_time),
-            config,
+            config: Arc::new(config),
             started: now,
             sources,
             manifest_problems,
@@ -246,6 +246,11 @@ impl Agent {
                 self.changed();
             }
         }
+    }
+
+    /// A pin of this agent that is not there any more.
+    pub fn missing_pin(&self) -> Option<std::path::PathBuf> {
+        self.attached.as_ref().and_then(|attached| attached.attachments().missing_pin())
     }
 
     pub(super) fn observe_holds(&mut self, now: Instant) {

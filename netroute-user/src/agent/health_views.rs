@@ -119,6 +119,8 @@ fn maps(agent: &Agent) -> Result<Vec<MapView>, Refusal> {
     let image = &agent.snapshot.installed;
     let used = |name: &str| match name {
         abi::MAP_ROUTES4 => image.routes4.len(),
+        abi::MAP_ROOT4 => image.strides.root.len(),
+        abi::MAP_BLOCKS4 => image.strides.blocks.len(),
         abi::MAP_ROUTES6 => image.routes6.len(),
         abi::MAP_GROUPS => image.groups.len(),
         abi::MAP_NEXTHOPS | abi::MAP_NEXTHOP_STATS => image.next_hops.len(),

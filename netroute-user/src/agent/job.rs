@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::sources::{Sources, Touched};
+use super::sources::{Change, Sources, Touched};
 use crate::api::request::Refusal;
 use crate::apply::check_capacity;
 use crate::compile::image::{Image, Limits};
 use crate::compile::status::State;
 use crate::compile::{Compiled, Gateway, Inputs, Suspension, compile};
+use crate::config::AgentConfig;
 use crate::desired::Desired;
 use crate::input::state_dir::StateDir;
 use crate::kernel::KernelState;
@@ -22,14 +23,15 @@ pub struct Job {
     pub xdp_native: BTreeSet<u32>,
     pub installed: Arc<Image>,
     pub limits: Limits,
-    /// The change of the command line's routes that this compilation tries out.
-    pub change: Option<Staged>,
+    /// Changes of the command line's routes that this compilation tries out.
+    pub batch: Option<Batch>,
 }
 
-/// Routes as they would be after a change.
-pub struct Staged {
+/// Changes tried out together: each is carried out or refused by itself, all are saved at once.
+pub struct Batch {
     pub sources: Sources,
-    pub touched: Touched,
+    pub changes: Vec<Change>,
+    pub config: Arc<AgentConfig>,
     pub state: Arc<StateDir>,
 }
 
@@ -40,37 +42,90 @@ pub struct Outcome {
     pub plan: Plan,
     /// The image the plan starts from.
     pub from: Arc<Image>,
-    pub change: Option<(Sources, Touched)>,
+    /// The routes after the batch, and what became of each of its changes.
+    pub changed: Option<(Sources, Vec<Result<Touched, Refusal>>)>,
 }
 
 impl Job {
-    /// Compiles; a staged change is refused if one of its routes could not be installed, and
-    /// saved if all can.
-    pub fn run(self) -> Result<Outcome, Refusal> {
-        let Self { desired, kernel, suspended, xdp_native, installed, limits, change } = self;
-        let compiled = compile(&Inputs {
-            desired: &desired,
-            kernel: &kernel,
-            suspended: &suspended,
-            xdp_native: &xdp_native,
-            installed: &installed,
-            limits,
-        });
-        check_capacity(&compiled.image, &limits).map_err(Refusal::new)?;
-        let change = match change {
-            None => None,
-            Some(Staged { sources, touched, state }) => {
-                for key in touched.added.iter().chain(&touched.changed) {
-                    let status = compiled.statuses.get(key);
-                    if let Some(status) = status.filter(|status| status.state == State::Invalid) {
-                        return Err(Refusal::new(format!("{key}: {}", status.reason)));
+    /// Compiles. A change is refused if one of its routes could not be installed; the others are
+    /// saved. An error concerns all of them: then nothing was changed.
+    pub fn run(mut self) -> Result<Outcome, Refusal> {
+        let (desired, compiled, changed) = match self.batch.take() {
+            None => {
+                let desired = self.desired.clone();
+                let compiled = self.compile(&desired)?;
+                (desired, compiled, None)
+            }
+            Some(batch) => {
+                let mut refused = BTreeMap::new();
+                loop {
+                    let (sources, touched) = batch.carried_out(&mut refused);
+                    let desired = Arc::new(sources.desired(&batch.config));
+                    let compiled = self.compile(&desired)?;
+                    let before = refused.len();
+                    refused.extend(not_installed(&touched, &compiled));
+                    // Each round refuses one change at least, so there is a last one.
+                    if refused.len() > before {
+                        continue;
                     }
+                    if !touched.is_empty() {
+                        batch.state.save(sources.cli.values()).map_err(Refusal::new)?;
+                    }
+                    break (desired, compiled, Some((sources, in_order(touched, refused))));
                 }
-                state.save(sources.cli.values()).map_err(Refusal::new)?;
-                Some((sources, touched))
             }
         };
-        let plan = diff(&installed, &compiled.image);
-        Ok(Outcome { desired, compiled, plan, from: installed, change })
+        let plan = diff(&self.installed, &compiled.image);
+        Ok(Outcome { desired, compiled, plan, from: self.installed, changed })
     }
+
+    fn compile(&self, desired: &Desired) -> Result<Compiled, Refusal> {
+        let Self { kernel, suspended, xdp_native, installed, limits, .. } = self;
+        let compiled =
+            compile(&Inputs { desired, kernel, suspended, xdp_native, installed, limits: *limits });
+        check_capacity(&compiled.image, limits).map_err(Refusal::new)?;
+        Ok(compiled)
+    }
+}
+
+impl Batch {
+    /// The routes after all changes that are not refused; adds those that cannot be carried out.
+    fn carried_out(&self, refused: &mut BTreeMap<usize, Refusal>) -> (Sources, BTreeMap<usize, Touched>) {
+        let mut sources = self.sources.clone();
+        let mut touched = BTreeMap::new();
+        for (index, change) in self.changes.iter().enumerate() {
+            if refused.contains_key(&index) {
+                continue;
+            }
+            match sources.apply(change, &self.config.interfaces) {
+                Ok(keys) => drop(touched.insert(index, keys)),
+                Err(error) => drop(refused.insert(index, Refusal::new(error))),
+            }
+        }
+        (sources, touched)
+    }
+}
+
+/// Changes that ask for a route which cannot be installed.
+fn not_installed<'a>(
+    touched: &'a BTreeMap<usize, Touched>,
+    compiled: &'a Compiled,
+) -> impl Iterator<Item = (usize, Refusal)> + use<'a> {
+    touched.iter().filter_map(|(index, keys)| {
+        keys.added.iter().chain(&keys.changed).find_map(|key| {
+            let status = compiled.statuses.get(key).filter(|status| status.state == State::Invalid)?;
+            Some((*index, Refusal::new(format!("{key}: {}", status.reason))))
+        })
+    })
+}
+
+/// What became of each change, in their order.
+fn in_order(
+    touched: BTreeMap<usize, Touched>,
+    refused: BTreeMap<usize, Refusal>,
+) -> Vec<Result<Touched, Refusal>> {
+    let carried_out = touched.into_iter().map(|(index, touched)| (index, Ok(touched)));
+    let refused = refused.into_iter().map(|(index, refusal)| (index, Err(refusal)));
+    let all: BTreeMap<usize, _> = carried_out.chain(refused).collect();
+    all.into_values().collect()
 }

@@ -32,15 +32,10 @@ impl Answer {
         Self { to, touched: Touched::default(), removed: Vec::new() }
     }
 
-    /// Notes, before the change, what is about to go.
+    /// Notes what the change touched, and of the routes that are about to go, what they are.
     #[must_use]
-    pub fn before(mut self, agent: &Agent, touched: &Touched) -> Self {
+    pub fn before(mut self, agent: &Agent, mut touched: Touched) -> Self {
         self.removed = views::routes_of(agent, &touched.removed);
-        self
-    }
-
-    #[must_use]
-    pub fn with(mut self, mut touched: Touched) -> Self {
         // An unchanged route is answered with what it is: its key was noted when it was asked for.
         touched.changed.append(&mut self.touched.changed);
         self.touched = touched;

@@ -83,14 +83,15 @@ impl Sources {
     }
 
     fn set(&mut self, routes: &[CustomRoute], interfaces: &[Interface]) -> Result<Touched, ChangeError> {
-        let routes: Vec<CustomRoute> = routes
-            .iter()
-            .map(|route| CustomRoute { key: canonical_key(&route.key, interfaces), ..route.clone() })
-            .collect();
-        // All are looked at before the first is changed.
-        if let Some(declared) = routes.iter().find_map(|route| self.manifests.get(&route.key)) {
-            let (key, origin) = (declared.key.clone(), declared.origin.clone());
-            return Err(ChangeError::Declared { key, origin });
+        let canonical = |route: &CustomRoute| {
+            let key = canonical_key(&route.key, interfaces);
+            CustomRoute { key, ..route.clone() }
+        };
+        let routes: Vec<CustomRoute> = routes.iter().map(canonical).collect();
+        for CustomRoute { key, .. } in &routes {
+            if let Some(declared) = self.manifests.get(key) {
+                return Err(ChangeError::Declared { key: key.clone(), origin: declared.origin.clone() });
+            }
         }
         let mut touched = Touched::default();
         for route in routes {
@@ -115,7 +116,10 @@ impl Sources {
                 && key.interface == interface
                 && next_hop.is_none_or(|next_hop| key.next_hop == next_hop)
         };
-        let removed: Vec<RouteKey> = self.cli.keys().filter(|key| matches(key)).cloned().collect();
+        let lowest = RouteKey { destination, interface: String::new(), next_hop: IpAddr::from([0; 4]) };
+        let same_prefix =
+            self.cli.range(lowest..).map(|(key, _)| key).take_while(|key| key.destination == destination);
+        let removed: Vec<RouteKey> = same_prefix.filter(|key| matches(key)).cloned().collect();
         if removed.is_empty() {
             let declared = self.manifests.values().find(|route| matches(&route.key));
             return Err(match declared {

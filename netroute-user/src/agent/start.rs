@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::core::{ATTACH_RETRY, Agent, Outlets, Parts};
 use super::interfaces::{Attached, Wanted};
@@ -69,7 +69,11 @@ pub enum AgentError {
 pub fn run(config: AgentConfig) -> Result<(), AgentError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AgentError::Runtime)?;
-    let result = runtime.block_on(start(config));
+    let result = runtime.block_on(async {
+        // Each round begins with nothing but the configuration, as a new process would.
+        while start(config.clone()).await? == Ended::ForNewStart {}
+        Ok(())
+    });
     // A compilation under way is not worth waiting for.
     runtime.shutdown_background();
     result
@@ -113,7 +117,14 @@ struct Feeds {
     probe_events: mpsc::Receiver<crate::input::probe::ProbeEvent>,
 }
 
-async fn start(config: AgentConfig) -> Result<(), AgentError> {
+/// What follows the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    ForGood,
+    ForNewStart,
+}
+
+async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     // What can be refused is asked first, in the order in which the reasons help most.
     let loader = Loader::new(bpf_object(), &config.bpffs, config.limits);
     let state = StateDir::open(&config.state_dir, config.probe)?;
@@ -166,15 +177,19 @@ async fn start(config: AgentConfig) -> Result<(), AgentError> {
     let probe = agent.config.probe;
     let shutdown = async { drop(stopped.await) };
     let api = tokio::spawn(server::serve(listener, sender.clone(), probe, shutdown));
-    if let Some(listener) = metrics {
-        tokio::spawn(metrics::serve(listener, sender));
-    }
+    let metrics = metrics.map(|listener| tokio::spawn(metrics::serve(listener, sender)));
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!(node = agent.config.node_name, "ready");
-    let end = serve(&mut agent, &mut feeds).await;
-    finish(agent, end?, stop, api).await;
-    Ok(())
+    let end = serve(&mut agent, &mut feeds).await?;
+    let ended = if matches!(end, End::Unpinned) { Ended::ForNewStart } else { Ended::ForGood };
+    finish(agent, end, stop, api).await;
+    if let Some(metrics) = metrics {
+        // The next start wants the address.
+        metrics.abort();
+        let _ = metrics.await;
+    }
+    Ok(ended)
 }
 
 /// Fills the maps before any program runs over them.
@@ -198,6 +213,8 @@ enum End {
     Stopped,
     /// Everything is to be removed.
     Detach(Reply<()>),
+    /// Somebody removed pins: programs are gone, or the next start would not find the maps.
+    Unpinned,
 }
 
 async fn serve(agent: &mut Agent, feeds: &mut Feeds) -> Result<End, AgentError> {
@@ -218,7 +235,13 @@ async fn serve(agent: &mut Agent, feeds: &mut Feeds) -> Result<End, AgentError> 
             _ = terminate.recv() => return Ok(End::Stopped),
             _ = interrupt.recv() => return Ok(End::Stopped),
             _ = hangup.recv() => feeds.manifests.reread(),
-            _ = retry.tick() => agent.follow_interfaces(true),
+            _ = retry.tick() => {
+                if let Some(path) = agent.missing_pin() {
+                    error!(path = %path.display(), "a pin was removed by somebody else: starting again");
+                    return Ok(End::Unpinned);
+                }
+                agent.follow_interfaces(true);
+            }
             _ = refresh.tick() => agent.refresh_busy_neighbours(),
         }
     }
@@ -314,6 +337,7 @@ async fn finish(
     drop(agent);
     match end {
         End::Stopped => info!("stopped; the data plane stays"),
+        End::Unpinned => {}
         End::Detach(reply) => {
             let removed = tokio::task::spawn_blocking(move || detach(&bpffs)).await;
             let result = match removed {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::{DevMap, XdpMapError};
@@ -11,6 +12,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use netroute_common::abi;
 use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use netroute_common::layout::stats::Counter;
+use netroute_common::layout::strides::Block;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::store::{MapStore, StoreError, limit_key};
@@ -21,6 +23,8 @@ use crate::plan::Step;
 /// The control maps, open.
 pub struct KernelStore {
     routes4: LpmTrie<MapData, Prefix4, Route>,
+    root4: Array<MapData, Block>,
+    blocks4: Array<MapData, Block>,
     routes6: LpmTrie<MapData, Prefix6, Route>,
     groups: Array<MapData, Group>,
     next_hops: Array<MapData, NextHop>,
@@ -39,7 +43,10 @@ impl KernelStore {
     }
 
     /// Maps by name, wherever they come from.
-    pub(crate) fn from_maps(
+    ///
+    /// # Errors
+    /// A map that `map` does not give, or that is of another type.
+    pub fn from_maps(
         mut map: impl FnMut(&'static str) -> Result<Map, StoreError>,
     ) -> Result<Self, StoreError> {
         let mut capacities = BTreeMap::new();
@@ -50,6 +57,8 @@ impl KernelStore {
         };
         Ok(Self {
             routes4: typed(abi::MAP_ROUTES4, open(abi::MAP_ROUTES4)?)?,
+            root4: typed(abi::MAP_ROOT4, open(abi::MAP_ROOT4)?)?,
+            blocks4: typed(abi::MAP_BLOCKS4, open(abi::MAP_BLOCKS4)?)?,
             routes6: typed(abi::MAP_ROUTES6, open(abi::MAP_ROUTES6)?)?,
             groups: typed(abi::MAP_GROUPS, open(abi::MAP_GROUPS)?)?,
             next_hops: typed(abi::MAP_NEXTHOPS, open(abi::MAP_NEXTHOPS)?)?,
@@ -93,6 +102,10 @@ impl KernelStore {
             }
             Step::SetRoute4 { prefix, route } => self.routes4.insert(&key4(prefix), route, 0),
             Step::SetRoute6 { prefix, route } => self.routes6.insert(&key6(prefix), route, 0),
+            Step::SetRoot4 { index, ref block } => self.root4.set(index, **block, 0),
+            Step::SetBlock4 { index, ref block } => self.blocks4.set(index, **block, 0),
+            Step::ClearRoot4 { index } => self.root4.set(index, Block::new_zeroed(), 0),
+            Step::ClearBlock4 { index } => self.blocks4.set(index, Block::new_zeroed(), 0),
             Step::RemoveRoute4 { prefix } => absent_is_fine(self.routes4.remove(&key4(prefix))),
             Step::RemoveRoute6 { prefix } => absent_is_fine(self.routes6.remove(&key6(prefix))),
         }
@@ -114,6 +127,11 @@ impl MapStore for KernelStore {
             let (key, route) = entry.map_err(reading(abi::MAP_ROUTES6))?;
             image.routes6.insert(prefix6(&key), route);
         }
+        let shared = |(index, block)| (index, Arc::new(block));
+        let root = used(&self.root4, self.root4.len()).map_err(reading(abi::MAP_ROOT4))?;
+        let blocks = used(&self.blocks4, self.blocks4.len()).map_err(reading(abi::MAP_BLOCKS4))?;
+        image.strides.root = root.into_iter().map(shared).collect();
+        image.strides.blocks = blocks.into_iter().map(shared).collect();
         image.groups = used(&self.groups, self.groups.len()).map_err(reading(abi::MAP_GROUPS))?;
         image.next_hops = used(&self.next_hops, self.next_hops.len()).map_err(reading(abi::MAP_NEXTHOPS))?;
         for slot in 0..self.ports.len() {

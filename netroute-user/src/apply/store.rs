@@ -73,6 +73,7 @@ pub struct Applied {
 pub(super) const fn limit_key(map: &'static str) -> &'static str {
     match map.as_bytes() {
         b"ROUTES4" => "limits.routes4",
+        b"BLOCKS4" => "limits.blocks4",
         b"ROUTES6" => "limits.routes6",
         b"GROUPS" => "limits.groups",
         b"NEXTHOPS" | b"NEXTHOP_STATS" => "limits.nextHops",
@@ -84,7 +85,7 @@ pub(super) const fn limit_key(map: &'static str) -> &'static str {
 
 /// Asks, before the first write, whether the image fits.
 pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityError> {
-    let Image { routes4, routes6, groups, next_hops, ports } = image;
+    let Image { routes4, routes6, strides, groups, next_hops, ports } = image;
     let entries = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let slots = |last: Option<&u32>| last.map_or(0, |last| u64::from(*last).saturating_add(1));
     let counters = routes4
@@ -98,6 +99,7 @@ pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityErro
         .unwrap_or(0);
     let needs = [
         ("IPv4 routes", abi::MAP_ROUTES4, entries(routes4.len()), limits.routes4),
+        ("blocks", abi::MAP_BLOCKS4, slots(strides.blocks.keys().next_back()), limits.blocks4),
         ("IPv6 routes", abi::MAP_ROUTES6, entries(routes6.len()), limits.routes6),
         ("next-hop groups", abi::MAP_GROUPS, slots(groups.keys().next_back()), limits.groups),
         ("next hops", abi::MAP_NEXTHOPS, slots(next_hops.keys().next_back()), limits.next_hops),
@@ -182,7 +184,8 @@ mod tests {
     use crate::apply::MemoryStore;
     use crate::plan::diff;
 
-    const LIMITS: Limits = Limits { routes4: 4, routes6: 4, groups: 16, next_hops: 16, route_stats: 64 };
+    const LIMITS: Limits =
+        Limits { routes4: 4, blocks4: 4, routes6: 4, groups: 16, next_hops: 16, route_stats: 64 };
 
     /// `count` routes over one group of one next hop.
     fn image(count: u8, id: u32) -> Image {

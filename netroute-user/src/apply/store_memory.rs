@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use netroute_common::abi;
+use netroute_common::layout::strides::ROOT_BLOCKS;
 
 use super::store::{MapStore, StoreError, limit_key};
 use crate::compile::image::{Image, Limits};
@@ -77,6 +78,8 @@ pub(super) fn map_of(step: &Step) -> &'static str {
         Step::ResetRouteStats { .. } => abi::MAP_ROUTE_STATS,
         Step::SetRoute4 { .. } | Step::RemoveRoute4 { .. } => abi::MAP_ROUTES4,
         Step::SetRoute6 { .. } | Step::RemoveRoute6 { .. } => abi::MAP_ROUTES6,
+        Step::SetRoot4 { .. } | Step::ClearRoot4 { .. } => abi::MAP_ROOT4,
+        Step::SetBlock4 { .. } | Step::ClearBlock4 { .. } => abi::MAP_BLOCKS4,
     }
 }
 
@@ -94,6 +97,8 @@ impl MapStore for MemoryStore {
             Step::SetGroup { id, .. } => Self::slot(id, map, limits.groups)?,
             Step::ResetRouteStats { slot } => Self::slot(slot, map, limits.route_stats)?,
             Step::SetRoute4 { prefix, .. } => Self::room(&image.routes4, &prefix, map, limits.routes4)?,
+            Step::SetRoot4 { index, .. } => Self::slot(index, map, ROOT_BLOCKS)?,
+            Step::SetBlock4 { index, .. } => Self::slot(index, map, limits.blocks4)?,
             Step::SetRoute6 { prefix, .. } => Self::room(&image.routes6, &prefix, map, limits.routes6)?,
             _ => {}
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use netroute_common::host::strides::Strides;
 use netroute_common::layout::route::{Group, NextHop, Route};
 
 /// Every entry of every control map, by key. `Default` is empty maps.
@@ -10,6 +11,8 @@ use netroute_common::layout::route::{Group, NextHop, Route};
 pub struct Image {
     pub routes4: BTreeMap<Ipv4Net, Route>,
     pub routes6: BTreeMap<Ipv6Net, Route>,
+    /// `routes4` once more, for the fast path.
+    pub strides: Strides,
     /// By index into `GROUPS`; an absent index is an all-zero (unused) entry.
     pub groups: BTreeMap<u32, Group>,
     /// By index into `NEXTHOPS`; an absent index is an all-zero (unused) entry.
@@ -22,6 +25,7 @@ pub struct Image {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub routes4: u32,
+    pub blocks4: u32,
     pub routes6: u32,
     pub groups: u32,
     pub next_hops: u32,
@@ -33,6 +37,7 @@ impl Default for Limits {
         use netroute_common::abi;
         Self {
             routes4: abi::DEFAULT_ROUTES4,
+            blocks4: abi::DEFAULT_BLOCKS4,
             routes6: abi::DEFAULT_ROUTES6,
             groups: abi::DEFAULT_GROUPS,
             next_hops: abi::DEFAULT_NEXTHOPS,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netroute_common::hash::Hash;
 use netroute_common::layout::route::{Group, NextHop, Route};
-use netroute_common::stage::choose::{choose, living, only};
+use netroute_common::stage::choose::{for_flow, preferred};
 use netroute_common::tables::Tables;
 use netroute_common::verdict::Reason;
 
@@ -33,11 +33,10 @@ impl<'a> Lookup<'a> {
 
     fn choose(&self, route: Route, flow: u32) -> Result<(u32, &'a NextHop), Reason> {
         let group = self.0.groups.get(&route.group).ok_or(Reason::TableInconsistent)?;
-        let choice = match only(group) {
-            Some(choice) => choice,
-            None => choose(self, group, flow)?,
+        let (choice, _) = match preferred(self, group)? {
+            Some(preferred) => preferred,
+            None => for_flow(self, group, flow)?,
         };
-        living(self, choice.id())?;
         let next_hop = self.0.next_hops.get(&choice.id()).ok_or(Reason::TableInconsistent)?;
         Ok((choice.id(), next_hop))
     }
@@ -65,7 +64,15 @@ fn flow_hash(destination: IpAddr, source: Option<IpAddr>) -> u32 {
 }
 
 impl Tables for Lookup<'_> {
-    fn route4(&self, destination: [u8; 4]) -> Option<Route> {
+    fn root4(&self, first: u8, second: u8) -> Option<Route> {
+        self.0.strides.root.get(&first.into())?.entries.get(usize::from(second)).copied()
+    }
+
+    fn block4(&self, index: u32, octet: u8) -> Option<Route> {
+        self.0.strides.blocks.get(&index)?.entries.get(usize::from(octet)).copied()
+    }
+
+    fn trie4(&self, destination: [u8; 4]) -> Option<Route> {
         self.longest(IpAddr::V4(Ipv4Addr::from(destination))).map(|(_, route)| route)
     }
 
@@ -81,7 +88,7 @@ impl Tables for Lookup<'_> {
         self.0.next_hops.get(&id)
     }
 
-    fn port_ready(&self, slot: u32) -> bool {
+    fn take_port(&self, slot: u32) -> bool {
         self.0.ports.contains_key(&slot)
     }
 

@@ -92,6 +92,9 @@ struct ClusterCidrsEntry {
 struct LimitsEntry {
     /// IPv4 prefixes, the kernel's own included. Default 262144.
     routes4: Option<u32>,
+    /// Blocks of the IPv4 fast lookup, 2 KiB each: one for each /16 that holds longer prefixes, and
+    /// one for each /24 that does. Prefixes beyond are looked up in the trie. Default 8192.
+    blocks4: Option<u32>,
     /// IPv6 prefixes, the kernel's own included. Default 131072.
     routes6: Option<u32>,
     /// Different sets of next hops. Default 4096.
@@ -271,7 +274,7 @@ fn cidrs(entry: &ClusterCidrsEntry) -> Result<ClusterCidrs, Wrong<'static>> {
 
 impl LimitsEntry {
     fn checked(&self) -> Result<Limits, Wrong<'static>> {
-        let Self { routes4, routes6, groups, next_hops, route_stats } = *self;
+        let Self { routes4, blocks4, routes6, groups, next_hops, route_stats } = *self;
         let within = |key, given: Option<u32>, default, least| match given {
             Some(limit) if !(least..=LARGEST_MAP).contains(&limit) => {
                 let message = format!("{limit} is outside {least} to {LARGEST_MAP}");
@@ -282,6 +285,7 @@ impl LimitsEntry {
         let default = Limits::default();
         Ok(Limits {
             routes4: within("routes4", routes4, default.routes4, 1)?,
+            blocks4: within("blocks4", blocks4, default.blocks4, 1)?,
             routes6: within("routes6", routes6, default.routes6, 1)?,
             groups: within("groups", groups, default.groups, SMALLEST_TABLE)?,
             next_hops: within("nextHops", next_hops, default.next_hops, SMALLEST_TABLE)?,

@@ -15,7 +15,7 @@ use super::memory::{self, MapMemory};
 use super::pins::{Hold, Pins};
 use super::program::{self, Source};
 use super::tc::{self, Place};
-use super::{filter, release, xdp};
+use super::{definition, filter, release, xdp};
 
 /// A NIC to serve by XDP and TC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +121,17 @@ impl Attachments {
     /// What this agent attached or adopted, by interface index.
     pub fn list(&self) -> impl Iterator<Item = &Attached> {
         self.attached.values()
+    }
+
+    /// What this agent pinned and somebody else removed; without its pin a program does not run.
+    #[must_use]
+    pub fn missing_pin(&self) -> Option<PathBuf> {
+        let maps = definition::NAMES.into_iter().map(|name| self.maps.join(name));
+        let running = self.attached.values().map(|attached| {
+            let hold = if attached.mode == Mode::Clsact { Hold::Filter } else { Hold::Link };
+            self.pins.path(hold, attached.hook, attached.ifindex)
+        });
+        maps.chain(running).find(|path| !path.exists())
     }
 
     /// The kernel's program ids, by interface and hook.

@@ -11,8 +11,10 @@ use super::error::LoadError;
 use crate::compile::image::Limits;
 
 /// Every map that is pinned, by name.
-pub(super) const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 10] = [
     abi::MAP_ROUTES4,
+    abi::MAP_ROOT4,
+    abi::MAP_BLOCKS4,
     abi::MAP_ROUTES6,
     abi::MAP_GROUPS,
     abi::MAP_NEXTHOPS,
@@ -37,10 +39,11 @@ pub(super) struct Definition {
 }
 
 /// The capacities that the configuration sets.
-pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 6] {
-    let Limits { routes4, routes6, groups, next_hops, route_stats } = *limits;
+pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 7] {
+    let Limits { routes4, blocks4, routes6, groups, next_hops, route_stats } = *limits;
     [
         (abi::MAP_ROUTES4, routes4),
+        (abi::MAP_BLOCKS4, blocks4),
         (abi::MAP_ROUTES6, routes6),
         (abi::MAP_GROUPS, groups),
         (abi::MAP_NEXTHOPS, next_hops),

@@ -29,13 +29,18 @@ fn one(folder: &Path, name: &str) -> Result<MapMemory, LoadError> {
     let failed = |source: MapError| LoadError::PinnedMap { path: path.clone(), source: source.into() };
     let map = MapData::from_pin(&path).map_err(failed)?;
     let capacity = map.info().map_err(failed)?.max_entries();
+    Ok(MapMemory { map: name.to_owned(), capacity, bytes: bytes(&map)? })
+}
+
+/// What an open map takes.
+pub(super) fn bytes(map: &MapData) -> Result<u64, LoadError> {
     let fdinfo = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
     let text = std::fs::read_to_string(&fdinfo).map_err(|source| LoadError::Folder {
         operation: "read",
         path: fdinfo.into(),
         source,
     })?;
-    Ok(MapMemory { map: name.to_owned(), capacity, bytes: memlock(&text) })
+    Ok(memlock(&text))
 }
 
 fn memlock(fdinfo: &str) -> u64 {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapError};
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, TestRun as _, TestRunOptions};
 use netroute_common::abi;
 use netroute_common::layout::config::Nic;
@@ -12,6 +12,7 @@ use netroute_common::verdict::Hook;
 
 use super::error::LoadError;
 use super::program::Source;
+use super::{definition, memory};
 use crate::apply::{KernelStore, StoreError, maps};
 use crate::compile::image::Limits;
 use crate::observe::counters::Counters;
@@ -69,11 +70,7 @@ impl TestBed {
     pub fn load(object: &'static [u8], limits: Limits, nic: &Nic) -> Result<Self, TestRunError> {
         let object = Source { object, limits, filters: false }.private(nic)?;
         let open = |name: &'static str| {
-            let failed =
-                |source: MapError| StoreError::Map { map: name, operation: "open", source: source.into() };
-            let map = object.map(name).ok_or(MapError::ElementNotFound).map_err(failed)?;
-            let id = maps::info(map).map_err(failed)?.id();
-            MapData::from_id(id).and_then(Map::from_map_data).map_err(failed)
+            Map::from_map_data(reopened(&object, name)?).map_err(|source| failed(name, source))
         };
         let store = KernelStore::from_maps(open)?;
         let counters = Counters::from_maps(open)?;
@@ -100,6 +97,26 @@ impl TestBed {
         run(name, packet, repeat, Some(&context), |options| program.test_run(options))
     }
 
+    /// The program of a hook, for another program to call.
+    pub fn program_fd(&self, hook: Hook) -> Result<&ProgramFd, LoadError> {
+        let name = match hook {
+            Hook::XdpNic => abi::PROGRAM_XDP_NIC,
+            Hook::TcNic => abi::PROGRAM_TC_NIC,
+            Hook::TcPod => abi::PROGRAM_TC_POD,
+        };
+        let program = self.object.program(name).ok_or(LoadError::Missing { what: "program", name })?;
+        program.fd().map_err(|source| LoadError::Program { name, source: source.into() })
+    }
+
+    /// Bytes of kernel memory that the maps take now, all together.
+    pub fn memory(&self) -> Result<u64, TestRunError> {
+        let mut sum = 0;
+        for name in definition::NAMES {
+            sum += memory::bytes(&reopened(&self.object, name)?)?;
+        }
+        Ok(sum)
+    }
+
     fn program<'a, P>(&'a self, name: &'static str) -> Result<&'a P, LoadError>
     where
         &'a P: TryFrom<&'a aya::programs::Program, Error = aya::programs::ProgramError>,
@@ -109,6 +126,17 @@ impl TestBed {
             .try_into()
             .map_err(|source: aya::programs::ProgramError| LoadError::Program { name, source: source.into() })
     }
+}
+
+/// A map of the object once more, for another owner.
+fn reopened(object: &Ebpf, name: &'static str) -> Result<MapData, StoreError> {
+    let map = object.map(name).ok_or(MapError::ElementNotFound);
+    let id = map.and_then(maps::info).map(|info| info.id());
+    id.and_then(MapData::from_id).map_err(|source| failed(name, source))
+}
+
+fn failed(map: &'static str, source: MapError) -> StoreError {
+    StoreError::Map { map, operation: "open", source: source.into() }
 }
 
 impl SkbContext {

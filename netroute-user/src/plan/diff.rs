@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use netroute_common::layout::route::UNCOUNTED;
+use netroute_common::layout::strides::{BELOW, Block};
 
 use super::{Plan, Step};
 use crate::compile::image::Image;
@@ -30,12 +31,30 @@ pub fn diff(installed: &Image, wanted: &Image) -> Plan {
         changed(&installed.routes6, &wanted.routes6)
             .map(|(&prefix, &route)| Step::SetRoute6 { prefix, route }),
     );
+    steps.extend(strides(installed, wanted));
     steps.extend(gone(&installed.routes4, &wanted.routes4).map(|&prefix| Step::RemoveRoute4 { prefix }));
     steps.extend(gone(&installed.routes6, &wanted.routes6).map(|&prefix| Step::RemoveRoute6 { prefix }));
+    steps.extend(
+        gone(&installed.strides.blocks, &wanted.strides.blocks).map(|&index| Step::ClearBlock4 { index }),
+    );
     steps.extend(gone(&installed.groups, &wanted.groups).map(|&id| Step::ClearGroup { id }));
     steps.extend(gone(&installed.next_hops, &wanted.next_hops).map(|&id| Step::ClearNextHop { id }));
     steps.extend(gone(&installed.ports, &wanted.ports).map(|&slot| Step::ClearPort { slot }));
     Plan { steps }
+}
+
+/// From the last stride up: an entry refers to a block that is there.
+fn strides<'a>(installed: &'a Image, wanted: &'a Image) -> impl Iterator<Item = Step> + 'a {
+    let (before, after) = (&installed.strides, &wanted.strides);
+    let refers = |block: &Block| block.entries.iter().any(|entry| entry.group & BELOW != 0);
+    let (second, third): (Vec<_>, Vec<_>) =
+        changed(&before.blocks, &after.blocks).partition(|(_, block)| refers(block));
+    let blocks = third.into_iter().chain(second);
+    let blocks = blocks.map(|(&index, block)| Step::SetBlock4 { index, block: block.clone() });
+    let root = changed(&before.root, &after.root);
+    let root = root.map(|(&index, block)| Step::SetRoot4 { index, block: block.clone() });
+    let cleared = gone(&before.root, &after.root).map(|&index| Step::ClearRoot4 { index });
+    blocks.chain(root).chain(cleared)
 }
 
 type Map<K, V> = BTreeMap<K, V>;

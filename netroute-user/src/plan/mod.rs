@@ -1,9 +1,11 @@
 //! The difference between two images as an ordered list of single map writes. Pure.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use netroute_common::layout::route::{Group, NextHop, Route};
+use netroute_common::layout::strides::Block;
 
 use crate::compile::image::Image;
 
@@ -40,6 +42,15 @@ pub enum Step {
         prefix: Ipv6Net,
         route: Route,
     },
+    /// One octet's entries of `ROOT4`.
+    SetRoot4 {
+        index: u32,
+        block: Arc<Block>,
+    },
+    SetBlock4 {
+        index: u32,
+        block: Arc<Block>,
+    },
     RemoveRoute4 {
         prefix: Ipv4Net,
     },
@@ -47,6 +58,12 @@ pub enum Step {
         prefix: Ipv6Net,
     },
     /// Overwrites with zeroes.
+    ClearRoot4 {
+        index: u32,
+    },
+    ClearBlock4 {
+        index: u32,
+    },
     ClearGroup {
         id: u32,
     },
@@ -68,6 +85,10 @@ impl Step {
     /// Does to an image what the step does to the maps.
     pub fn apply_to(&self, image: &mut Image) {
         match *self {
+            Self::SetRoot4 { index, ref block } => drop(image.strides.root.insert(index, block.clone())),
+            Self::SetBlock4 { index, ref block } => drop(image.strides.blocks.insert(index, block.clone())),
+            Self::ClearRoot4 { index } => drop(image.strides.root.remove(&index)),
+            Self::ClearBlock4 { index } => drop(image.strides.blocks.remove(&index)),
             Self::SetPort { slot, ifindex } => drop(image.ports.insert(slot, ifindex)),
             Self::SetNextHop { id, next_hop } => drop(image.next_hops.insert(id, next_hop)),
             Self::SetGroup { id, group } => drop(image.groups.insert(id, group)),
@@ -94,6 +115,10 @@ impl fmt::Display for Step {
             Self::ResetRouteStats { slot } => write!(f, "reset ROUTE_STATS {slot}"),
             Self::SetRoute4 { prefix, route } => write!(f, "set ROUTES4 {prefix} to group {}", route.group),
             Self::SetRoute6 { prefix, route } => write!(f, "set ROUTES6 {prefix} to group {}", route.group),
+            Self::SetRoot4 { index, .. } => write!(f, "set ROOT4 {index}"),
+            Self::SetBlock4 { index, .. } => write!(f, "set BLOCKS4 {index}"),
+            Self::ClearRoot4 { index } => write!(f, "clear ROOT4 {index}"),
+            Self::ClearBlock4 { index } => write!(f, "clear BLOCKS4 {index}"),
             Self::RemoveRoute4 { prefix } => write!(f, "remove ROUTES4 {prefix}"),
             Self::RemoveRoute6 { prefix } => write!(f, "remove ROUTES6 {prefix}"),
             Self::ClearGroup { id } => write!(f, "clear GROUPS {id}"),

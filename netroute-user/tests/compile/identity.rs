@@ -32,6 +32,7 @@ fn another_route_leaves_the_first_ones_numbers_and_counters_alone() {
     let expected = [
         Step::ResetRouteStats { slot: new.stats },
         Step::SetRoute4 { prefix: "10.9.0.0/16".parse().expect("prefix"), route: new },
+        Step::SetRoot4 { index: 10, block: second.strides.root[&10].clone() },
     ];
     assert_eq!(steps, expected);
 }

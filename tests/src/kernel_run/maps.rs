@@ -10,8 +10,10 @@ use aya::maps::xdp::DevMap;
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use netroute_common::abi;
 use netroute_common::host::Counted;
+use netroute_common::host::strides::Strides;
 use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use netroute_common::layout::stats::Counter;
+use netroute_common::layout::strides::Block;
 use netroute_common::verdict::{Hook, Reason, verdict_slot};
 use zerocopy::FromZeros;
 
@@ -19,6 +21,10 @@ use crate::vectors::TableSet;
 
 pub struct Maps {
     routes4: LpmTrie<MapData, Prefix4, Route>,
+    root4: Array<MapData, Block>,
+    blocks4: Array<MapData, Block>,
+    /// What `root4` and `blocks4` hold.
+    strides: Strides,
     routes6: LpmTrie<MapData, Prefix6, Route>,
     groups: Array<MapData, Group>,
     pub next_hops: Array<MapData, NextHop>,
@@ -35,6 +41,9 @@ impl Maps {
         };
         Ok(Self {
             routes4: map(abi::MAP_ROUTES4)?.try_into()?,
+            root4: map(abi::MAP_ROOT4)?.try_into()?,
+            blocks4: map(abi::MAP_BLOCKS4)?.try_into()?,
+            strides: Strides::default(),
             routes6: map(abi::MAP_ROUTES6)?.try_into()?,
             groups: map(abi::MAP_GROUPS)?.try_into()?,
             next_hops: map(abi::MAP_NEXTHOPS)?.try_into()?,
@@ -59,6 +68,7 @@ impl Maps {
                 IpAddr::V6(address) => self.routes6.insert(&key6(length, address.octets()), route, 0)?,
             }
         }
+        self.replace_strides(new)?;
         for (&id, _) in changed(&new.groups, &old.groups) {
             self.groups.set(id, Group::new_zeroed(), 0)?;
         }
@@ -77,6 +87,28 @@ impl Maps {
         for (&slot, &ifindex) in changed(&old.ports, &new.ports) {
             self.ports.set(slot, ifindex, None, 0)?;
         }
+        Ok(())
+    }
+
+    /// As the agent builds them.
+    fn replace_strides(&mut self, new: &TableSet) -> Result<()> {
+        let routes4 = new.routes.iter().filter_map(|(&(address, length), &route)| match address {
+            IpAddr::V4(address) => Some((address.to_bits(), length, route)),
+            IpAddr::V6(_) => None,
+        });
+        let strides = Strides::build(routes4, self.blocks4.len(), &self.strides);
+        for (&index, block) in changed(&self.strides.blocks, &strides.blocks) {
+            self.blocks4.set(index, **block, 0)?;
+        }
+        for (&index, block) in changed(&self.strides.root, &strides.root) {
+            self.root4.set(index, **block, 0)?;
+        }
+        for (&index, _) in changed(&strides.root, &self.strides.root) {
+            if !strides.root.contains_key(&index) {
+                self.root4.set(index, Block::new_zeroed(), 0)?;
+            }
+        }
+        self.strides = strides;
         Ok(())
     }
 

@@ -66,6 +66,7 @@ impl KernelBench {
         let mut loader = EbpfLoader::new();
         for (map, entries) in [
             (abi::MAP_ROUTES4, Bounds::ROUTES),
+            (abi::MAP_BLOCKS4, Bounds::BLOCKS),
             (abi::MAP_ROUTES6, Bounds::ROUTES),
             (abi::MAP_GROUPS, Bounds::GROUPS),
             (abi::MAP_NEXTHOPS, Bounds::NEXT_HOPS),

@@ -43,7 +43,7 @@ pub(crate) fn namespaces(all: &[Netns], routers: &[Netns]) -> Result<()> {
 /// The NICs of hosts outside the VMs: they send whole checksums and no super-packets, as a wire
 /// would carry them, and take frames that XDP redirects to them (a veth does so with GRO on its
 /// peer, and only if that was switched on while the link is up).
-pub(crate) fn as_a_wire(ns: &Netns, devices: &[&str]) -> Result<()> {
+pub fn as_a_wire(ns: &Netns, devices: &[&str]) -> Result<()> {
     ns.run(|| {
         devices.iter().try_for_each(|device| {
             let args = ["-K", device, "tx", "off", "gro", "on"];

@@ -19,7 +19,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub(crate) use build::{as_a_wire, namespaces, wires};
+pub use build::as_a_wire;
+pub(crate) use build::{namespaces, wires};
 pub use plan::{Dual, VmPlan};
 pub use servers::build as build_servers;
 pub use status::{Row, Status};

@@ -22,6 +22,7 @@ impl Bounds {
     pub const NEXT_HOPS: u32 = 64;
     pub const ROUTE_STATS: u32 = 512;
     pub const ROUTES: u32 = 256;
+    pub const BLOCKS: u32 = 8;
 }
 
 /// The tables part of a vector.

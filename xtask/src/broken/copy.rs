@@ -66,7 +66,7 @@ impl Copy {
     fn compile(&self, toolchain: &Toolchain) -> Result<()> {
         let mut cargo = build::ebpf_cargo(&self.paths, toolchain, "build");
         // A mistake may well bring about a warning.
-        cargo.args(["--locked", "--quiet"]).env("CARGO_TERM_QUIET", "true");
+        cargo.args(["--locked", "--quiet", "--bin", "netroute-ebpf"]).env("CARGO_TERM_QUIET", "true");
         process::read(&mut cargo).map(drop)
     }
 }

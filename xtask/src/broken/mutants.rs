@@ -108,8 +108,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the lookup leaves out the last bit of the address",
         file: "netroute-ebpf/src/tables.rs",
-        sound: "Key::new(32, Prefix4",
-        broken: "Key::new(31, Prefix4",
+        sound: "Key::new(128, Prefix6",
+        broken: "Key::new(127, Prefix6",
         vectors: &["longest_prefix"],
     },
     Mutant {

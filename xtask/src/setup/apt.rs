@@ -8,13 +8,16 @@ use crate::process;
 use crate::progress::Step;
 
 /// Command, and the Debian package that has it.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
     ("nft", "nftables"),
+    ("iptables-restore", "iptables"),
     ("ping", "iputils-ping"),
     ("ethtool", "ethtool"),
     ("tcpdump", "tcpdump"),
+    ("strace", "strace"),
+    ("faketime", "faketime"),
 ];
 
 /// Packages whose command is not there.

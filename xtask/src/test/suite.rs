@@ -34,6 +34,8 @@ pub enum Kind {
     Kernel,
     /// Real traffic in network namespaces
     Netns,
+    /// The agent killed, starved and confused under traffic
+    Faults,
     /// Deliberate mistakes in the BPF object, which vectors and differential test must notice
     Broken,
 }
@@ -46,18 +48,19 @@ impl Kind {
             "test" if begins(&["vectors"]) => Self::Vectors,
             "test" if begins(&["differential"]) => Self::Differential,
             "test" if begins(&["load", "store"]) => Self::Kernel,
+            "test" if begins(&["faults"]) => Self::Faults,
             "test" if !begins(&["cli", "compile", "golden"]) => Self::Netns,
             _ => Self::Unit,
         }
     }
 
     pub fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Netns | Self::Broken)
+        matches!(self, Self::Kernel | Self::Netns | Self::Faults | Self::Broken)
     }
 
     /// Streams that must lose nothing leave no processor time for another such test.
     fn one_at_a_time(self) -> bool {
-        self == Self::Netns
+        matches!(self, Self::Netns | Self::Faults)
     }
 
     fn word(self) -> &'static str {
@@ -67,6 +70,7 @@ impl Kind {
             Self::Differential => "differential",
             Self::Kernel => "kernel",
             Self::Netns => "netns",
+            Self::Faults => "faults",
             Self::Broken => "broken",
         }
     }
@@ -261,6 +265,7 @@ mod tests {
             ("test", "differential", Kind::Differential),
             ("test", "load", Kind::Kernel),
             ("test", "failover", Kind::Netns),
+            ("test", "faults_kill", Kind::Faults),
         ] {
             assert_eq!(Kind::of(target, name), kind, "{name}");
         }

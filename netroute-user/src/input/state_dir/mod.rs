@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use tracing::warn;
+
 use crate::desired::route::{CustomRoute, Probe};
 pub use file::{Damage, decode, encode};
 pub use lock::{DirectoryLock, LockError};
@@ -71,10 +73,15 @@ impl StateDir {
             let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.path)?;
             file.write_all(text.as_bytes())?;
             file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            File::open(&self.path)?.sync_all()
+            file.persist(&path).map(drop).map_err(|error| error.error)
         };
-        write().map_err(|error| StateError::Io { action: "written", path: path.clone(), error })
+        write().map_err(|error| StateError::Io { action: "written", path: path.clone(), error })?;
+        // The new file is in its place: to refuse the routes now would be untrue. What is open is
+        // whether it survives the machine's next power failure.
+        if let Err(error) = File::open(&self.path).and_then(|directory| directory.sync_all()) {
+            warn!(%error, path = %self.path.display(), "directory not written to the disk");
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,171 @@
+//! Faults at system calls, put in by strace: the process dies at the N-th, or the kernel "fails".
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    agent::{Agent, Node, eventually, program},
+    netns::kill_if,
+};
+
+/// Which calls, and what happens at the N-th of a thread.
+#[derive(Clone, Debug)]
+pub struct Injection {
+    /// Names of system calls, by comma.
+    pub calls: &'static str,
+    /// In strace's words: `signal=KILL`, `error=EIO`; none to count only.
+    pub effect: Option<(&'static str, usize)>,
+}
+
+/// The calls of each thread, from its first.
+#[derive(Clone, Debug, Default)]
+pub struct Calls {
+    pub by_thread: BTreeMap<u32, usize>,
+}
+
+/// strace at a running agent. Dropping it lets go of the agent.
+#[derive(Debug)]
+pub struct Tracer {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Injection {
+    pub fn count(calls: &'static str) -> Self {
+        Self { calls, effect: None }
+    }
+
+    /// Killed at the N-th call, from 1.
+    pub fn kill(calls: &'static str, at: usize) -> Self {
+        Self { calls, effect: Some(("signal=KILL", at)) }
+    }
+
+    /// The N-th call fails with this error, and so does every one after it.
+    pub fn fail(calls: &'static str, error: &'static str, at: usize) -> Self {
+        Self { calls, effect: Some((error, at)) }
+    }
+
+    fn words(&self, log: &Path) -> Vec<String> {
+        let Self { calls, effect } = self;
+        let mut words = ["-f", "-qqq", "-o"].map(str::to_owned).to_vec();
+        words.push(log.display().to_string());
+        words.extend(["-e".to_owned(), format!("trace={calls}")]);
+        if let Some((what, at)) = effect {
+            let more = if what.starts_with("error") { "+" } else { "" };
+            words.extend(["-e".to_owned(), format!("inject={calls}:{what}:when={at}{more}")]);
+        }
+        words
+    }
+
+    /// Starts an agent under this injection. True if it was killed by it before it was ready; an
+    /// agent that became ready is killed then, and its calls are counted.
+    pub fn start(&self, node: &Node) -> Result<(bool, Calls)> {
+        let log = node.state_dir.with_extension("strace");
+        let stderr = fs::File::options().create(true).append(true).open(&node.log)?;
+        let mut command = node.ns.command("strace");
+        // Only the calls that are asked for stop the process; the others run at full speed.
+        command.arg("--seccomp-bpf").args(self.words(&log)).arg(program()?);
+        command.arg("--socket").arg(&node.socket).args(["agent", "--config"]).arg(&node.config);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn()?;
+        let deadline = Instant::now() + super::PATIENCE;
+        let killed = loop {
+            if child.try_wait()?.is_some() {
+                break true;
+            }
+            if node.socket.exists() && node.cli(&["status"])?.code == 0 {
+                break false;
+            }
+            if Instant::now() > deadline {
+                end(node)?;
+                bail!("the agent under strace neither died nor became ready");
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        if !killed {
+            end(node)?;
+            child.wait()?;
+        }
+        Ok((killed, Calls::read(&log)?))
+    }
+
+    /// Puts it into a running agent: counted from here.
+    pub fn attach(&self, agent: &Agent) -> Result<Tracer> {
+        let pid = agent.pid();
+        let log = agent.node.state_dir.with_extension("strace");
+        let mut command = agent.node.ns.command("strace");
+        command.args(self.words(&log)).args(["-p", &pid.to_string()]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let tracer = Tracer { child, log };
+        eventually("strace to hold every thread", super::PATIENCE, || {
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let text = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
+                if text.lines().any(|line| line == "TracerPid:\t0") {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(tracer)
+    }
+}
+
+impl Calls {
+    fn read(log: &Path) -> Result<Self> {
+        let mut calls = Self::default();
+        for line in fs::read_to_string(log)?.lines() {
+            // `4711 bpf(…) = 3`; what went on beside it is told in two lines.
+            let Some((thread, rest)) = line.split_once(' ') else { continue };
+            let rest = rest.trim_start();
+            if rest.starts_with(['<', '+', '-']) {
+                continue;
+            }
+            *calls.by_thread.entry(thread.parse().context("no thread id")?).or_default() += 1;
+        }
+        Ok(calls)
+    }
+
+    /// Of the thread that called most: the agent's loop, where BPF is concerned.
+    pub fn most(&self) -> usize {
+        self.by_thread.values().copied().max().unwrap_or(0)
+    }
+}
+
+impl Tracer {
+    /// Lets go, and says what was called meanwhile.
+    pub fn stop(mut self) -> Result<Calls> {
+        self.end();
+        Calls::read(&self.log)
+    }
+
+    fn end(&mut self) {
+        // On this signal strace lets go of the process before it ends; an ended one needs none.
+        if let Ok(pid) = i32::try_from(self.child.id())
+            && matches!(self.child.try_wait(), Ok(None))
+        {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Kills the agents of a namespace, tracers or not.
+fn end(node: &Node) -> Result<()> {
+    let agents: Vec<_> = node.ns.processes()?.into_iter().filter(|(_, name)| name == "netroute").collect();
+    ensure!(!agents.is_empty(), "no agent in {}", node.ns);
+    agents.into_iter().try_for_each(|(pid, _)| kill_if(pid, || true))
+}
