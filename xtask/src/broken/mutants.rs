@@ -113,6 +113,13 @@ pub const MUTANTS: &[Mutant] = &[
         vectors: &["longest_prefix"],
     },
     Mutant {
+        name: "the last stride is chosen by the wrong octet",
+        file: "netroute-common/src/strides.rs",
+        sound: "let entry = below(tables, entry, fourth);",
+        broken: "let entry = below(tables, entry, third);",
+        vectors: &["longest_prefix"],
+    },
+    Mutant {
         name: "packets are counted without their bytes",
         file: "netroute-ebpf/src/tables.rs",
         sound: "(*counter).bytes += u64::from(bytes);",
