@@ -47,13 +47,13 @@ mod tests {
     }
 
     #[test]
-    fn rfc1624_example() {
+    fn n1_rfc1624_example() {
         let updated = Update::of(Be16::new(0xdd2f)).replace(0x5555, 0x3285).ip();
         assert_eq!(updated.get(), 0x0000);
     }
 
     #[test]
-    fn every_ttl_agrees_with_a_full_sum() {
+    fn n1_r10_every_ttl_agrees_with_a_full_sum() {
         for ttl in 2..=255u16 {
             for protocol in [1u16, 6, 17, 255] {
                 let (old, new) = (ttl << 8 | protocol, (ttl - 1) << 8 | protocol);

@@ -42,7 +42,7 @@ fn ours() -> String {
 }
 
 #[test]
-fn writes_replaces_and_removes_both_families() {
+fn r2_r13_writes_replaces_and_removes_both_families() {
     in_namespace(async || {
         let (a, c) = nics();
         let mut mirror = Mirror::open().expect("mirror");
@@ -82,7 +82,7 @@ fn writes_replaces_and_removes_both_families() {
 }
 
 #[test]
-fn a_foreign_route_stays_and_is_reported() {
+fn r15_a_foreign_route_stays_and_is_reported() {
     in_namespace(async || {
         let (a, c) = nics();
         ip("route add 10.5.0.0/16 via 10.0.0.9 metric 7 proto static");
@@ -125,7 +125,7 @@ fn a_foreign_route_stays_and_is_reported() {
 }
 
 #[test]
-fn an_own_route_that_somebody_deletes_comes_back() {
+fn r13_an_own_route_that_somebody_deletes_comes_back() {
     in_namespace(async || {
         let (a, _) = nics();
         let mut mirror = Mirror::open().expect("mirror");

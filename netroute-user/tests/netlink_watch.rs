@@ -77,7 +77,7 @@ fn tells_what_is_there_and_then_each_change() {
 }
 
 #[test]
-fn a_carrier_loss_arrives_at_once() {
+fn r14_a_carrier_loss_arrives_at_once() {
     in_namespace(async || {
         veth("nic0", "far0");
         ip("addr add 10.0.0.1/24 dev nic0");
@@ -134,7 +134,7 @@ fn an_overrun_is_followed_by_the_whole_state() {
 }
 
 #[test]
-fn own_routes_are_told_apart() {
+fn r13_own_routes_are_told_apart() {
     in_namespace(async || {
         veth("nic0", "far0");
         ip("addr add 10.0.0.1/24 dev nic0");

@@ -13,9 +13,9 @@ use netroute_tests::differential::{
 use netroute_tests::kernel_run::{KernelBench, Unable};
 use netroute_tests::vectors::{Action, Host, Input, TableSet, Vector, run_cases};
 
-/// Covers N11 and R12: no packet, however broken, is judged otherwise in the kernel.
+/// No packet, however broken, is judged otherwise in the kernel.
 #[test]
-fn host_and_kernel_agree_on_random_packets() -> Result<()> {
+fn r12_n11_host_and_kernel_agree_on_random_packets() -> Result<()> {
     let Some(mut bench) = bench("the differential test")? else { return Ok(()) };
     let packets = match std::env::var("NETROUTE_PACKETS") {
         Ok(text) => text.parse()?,

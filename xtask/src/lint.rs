@@ -30,6 +30,8 @@ pub fn run(_args: &Args) -> Result<()> {
     process::run(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
     process::run(cargo().args(["fmt", "--check"]).current_dir(paths.ebpf()))
         .context("run `cargo fmt` in netroute-ebpf")?;
+    process::run(cargo().args(["fmt", "--check"]).current_dir(paths.workspace.join("tests/fuzz")))
+        .context("run `cargo fmt` in tests/fuzz")?;
     process::run(cargo().args(["clippy", "--release", "--workspace", "--all-targets", "--", "-Dwarnings"]))?;
     process::run(build::ebpf_cargo(&paths, &toolchain, "clippy").args(["--", "-Dwarnings"]))?;
     println!("lint: clean");

@@ -5,14 +5,18 @@
 
 mod abi;
 mod bench;
+mod broken;
 mod build;
 mod demo;
 mod elf;
+mod fuzz;
 mod lab;
 mod lint;
+mod miri;
 mod paths;
 mod process;
 mod progress;
+mod semantics;
 mod setup;
 mod test;
 
@@ -39,6 +43,10 @@ enum Command {
     Test(test::Args),
     /// Measure the data plane against its floors and against the kernel's own ways
     Bench(bench::Args),
+    /// Run the fuzz targets of tests/fuzz for a minute each
+    Fuzz(fuzz::Args),
+    /// Run the unit tests of netroute-common under Miri, where a toolchain has it
+    Miri(miri::Args),
     /// Check the BPF object for paths to a panic and print instruction counts
     Elf(elf::Args),
     /// Write the map layouts of the BPF object to netroute-common/abi.txt, or check them
@@ -56,6 +64,8 @@ fn main() -> ExitCode {
         Command::BuildAndLoad(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Miri(args) => miri::run(&args),
         Command::Elf(args) => elf::run(&args),
         Command::Abi(args) => abi::run(&args),
         Command::Lab(args) => setup::run(&setup::Args::default()).and_then(|()| args.run()),

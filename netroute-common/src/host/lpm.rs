@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_prefix_wins_whatever_the_order() {
+    fn r1_the_longest_prefix_wins_whatever_the_order() {
         let ten = 10u128 << 120;
         let mut table = Lpm::new();
         table.insert(ten, 8, "eight");

@@ -8,7 +8,7 @@ mod interfaces;
 mod job;
 mod kernel_tasks;
 mod requests;
-mod sources;
+pub mod sources;
 mod start;
 mod views;
 

@@ -205,7 +205,8 @@ mod tests {
         let mut sources = Sources::default();
         sources.manifests.insert(declared.key.clone(), declared.clone());
         let again = CustomRoute { origin: Origin::Cli, ..declared };
-        let refused = sources.apply(&Change::Set(vec![again]), &port3()).expect_err("declared");
+        let other = route("10.9.0.0/16", "192.168.20.1", "Port3", Origin::Cli);
+        let refused = sources.apply(&Change::Set(vec![other, again]), &port3()).expect_err("declared");
         assert!(refused.to_string().contains("cameras.yaml"), "{refused}");
         assert!(sources.cli.is_empty());
     }

@@ -10,6 +10,7 @@ use super::types::{
     DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView, StatusView,
 };
 use crate::desired::route::CustomRoute;
+use crate::error::one_line;
 use crate::observe::metrics::Sample;
 
 /// Nothing was changed; one line that says why and what to do.
@@ -21,7 +22,7 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(message: impl ToString) -> Self {
-        Self { message: message.to_string() }
+        Self { message: one_line(&message.to_string()).into_owned() }
     }
 }
 

@@ -41,11 +41,12 @@ pub async fn serve(
     default_probe: Option<Probe>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let context = Context { requests, default_probe };
-    axum::serve(listener, router(context)).with_graceful_shutdown(shutdown).await
+    axum::serve(listener, router(requests, default_probe)).with_graceful_shutdown(shutdown).await
 }
 
-fn router(context: Context) -> Router {
+/// The API without a socket.
+pub fn router(requests: Requests, default_probe: Option<Probe>) -> Router {
+    let context = Context { requests, default_probe };
     Router::new()
         .route(path::ROUTES, get(list).post(add).delete(remove))
         .route(path::IMPORT, post(import).layer(DefaultBodyLimit::max(LARGEST_IMPORT)))

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failover_is_one_write() {
+    fn r14_a_failover_is_one_write() {
         let mut store = MemoryStore::new(LIMITS);
         let up = image(4, 8);
         apply(&diff(&Image::default(), &up), &mut store).unwrap();

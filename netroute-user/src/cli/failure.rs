@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use crate::api::client::ClientError;
+use crate::error::one_line;
 
 /// Fixed interface: scripts rely on the numbers.
 #[derive(Debug)]
@@ -32,7 +33,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(message) | Self::Usage(message) | Self::NoAgent(message) => f.write_str(message),
+            Self::Refused(message) | Self::Usage(message) | Self::NoAgent(message) => {
+                f.write_str(&one_line(message))
+            }
             Self::Told => Ok(()),
         }
     }

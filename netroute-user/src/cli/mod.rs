@@ -1,12 +1,12 @@
 //! The command line. It talks to the agent over its socket and never to maps; the two commands
 //! that need more (`agent`, `detach` without an agent) are handed in by `main`.
 
-mod args;
+pub mod args;
 mod check;
-mod cmdlet;
-mod failure;
+pub mod cmdlet;
+pub mod failure;
 mod generate;
-mod lines;
+pub mod lines;
 mod logging;
 mod output;
 mod routes;

@@ -24,6 +24,9 @@ const LARGEST_MAP: u32 = 16_777_216;
 /// Fewest groups and next hops: the fixed entries and a few of one's own.
 const SMALLEST_TABLE: u32 = 16;
 
+/// Far beyond it, the time at which a hold ends could not be told.
+const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
+
 /// The whole file. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -119,7 +122,7 @@ impl MetricsEntry {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct FailoverEntry {
-    /// How long a recovered next hop must stay healthy before it is used again. Default `3s`.
+    /// How long a recovered next hop must stay healthy before it is used again, at most `24h`. Default `3s`.
     hold_time: Option<String>,
 }
 
@@ -302,5 +305,10 @@ fn address(entry: MetricsEntry) -> Result<SocketAddr, Wrong<'static>> {
 
 fn hold_time(entry: &FailoverEntry) -> Result<Duration, Wrong<'static>> {
     let text = entry.hold_time.as_deref().unwrap_or("3s");
-    parse_duration(text).map_err(|error| Wrong::at(["failover", "holdTime"], error))
+    let wrong = |message: String| Wrong::at(["failover", "holdTime"], message);
+    let hold_time = parse_duration(text).map_err(|error| wrong(error.to_string()))?;
+    if hold_time > LONGEST_HOLD {
+        return Err(wrong(format!("{text} is longer than 24h")));
+    }
+    Ok(hold_time)
 }

@@ -113,6 +113,11 @@ fn values_out_of_range_are_refused_with_their_line() {
         ("limits: {nextHops: 4}", "agent.yaml:3: limits.nextHops: 4 is outside 16 to 16777216"),
         ("metrics: {address: here}", "agent.yaml:3: metrics.address: \"here\" is not ADDRESS:PORT"),
         ("failover: {holdTime: 3}", "agent.yaml:3: failover.holdTime: "),
+        ("failover: {holdTime: 25h}", "agent.yaml:3: failover.holdTime: 25h is longer than 24h"),
+        (
+            "failover: {holdTime: 18446744073709551615ms}",
+            "agent.yaml:3: failover.holdTime: 18446744073709551615ms is longer",
+        ),
         ("failover: {holdTime: soon}", "agent.yaml:3: failover.holdTime: \"soon\" is not a duration"),
         ("probe: {kind: echo, interval: 1ms}", "agent.yaml:3: probe: probe.interval: 1ms is outside"),
         ("probe: {kind: ecko}", "agent.yaml:3: probe.kind: unknown value \"ecko\"; did you mean \"echo\"?"),

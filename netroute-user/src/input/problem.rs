@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::one_line;
+
 /// Shown as one line: `file:line: object: message`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
@@ -33,13 +35,13 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, object, message } = self;
-        write!(f, "{}", file.display())?;
+        write!(f, "{}", one_line(&file.display().to_string()))?;
         if let Some(line) = line {
             write!(f, ":{line}")?;
         }
         if let Some(object) = object {
-            write!(f, ": {object}")?;
+            write!(f, ": {}", one_line(object))?;
         }
-        write!(f, ": {message}")
+        write!(f, ": {}", one_line(message))
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use fastrand::Rng;
+pub use fastrand::Rng;
 use netroute_common::host::{Counted, HostTables};
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};

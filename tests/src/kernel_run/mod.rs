@@ -34,6 +34,8 @@ pub struct KernelBench {
     _stage: Stage,
 }
 
+/// Names an object to load instead of the one that was built.
+const OBJECT: &str = "NETROUTE_BPF_OBJECT";
 const ETH_LEN: usize = 14;
 const IPV6_LEN: usize = 40;
 /// `struct __sk_buff` up to and with `hwtstamp` (`linux/bpf.h`, Linux 5.16).
@@ -57,6 +59,9 @@ impl KernelBench {
         }
         let stage = Stage::build()?;
         let path = object_path();
+        if std::env::var_os(OBJECT).is_some() {
+            println!("not the object of this build: {OBJECT}={}", path.display());
+        }
         let nic = Nic { ifindex: Interface::ALL[0].index, mac: NIC_MAC, zero: 0 };
         let mut loader = EbpfLoader::new();
         for (map, entries) in [
@@ -175,7 +180,7 @@ pub fn is_invalid(error: &anyhow::Error) -> bool {
 /// The object that `cargo xtask build` makes, or the one that the environment names.
 pub fn object_path() -> PathBuf {
     let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/netroute.bpf.o");
-    std::env::var_os("NETROUTE_BPF_OBJECT").map_or_else(built, PathBuf::from)
+    std::env::var_os(OBJECT).map_or_else(built, PathBuf::from)
 }
 
 fn unable() -> Option<String> {

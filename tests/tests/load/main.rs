@@ -33,7 +33,7 @@ fn same_limits_adopt_and_other_limits_build_anew() -> Result<()> {
 }
 
 #[test]
-fn a_foreign_xdp_program_stays_and_is_named() -> Result<()> {
+fn x1_a_foreign_xdp_program_stays_and_is_named() -> Result<()> {
     let _wire = Wire::new()?;
     let (mine, theirs) = (Folder::new(), Folder::new());
     let owner = switched(theirs.open(limits())?, &[nic("left")?], &[])?;
@@ -53,7 +53,7 @@ fn a_foreign_xdp_program_stays_and_is_named() -> Result<()> {
 }
 
 #[test]
-fn an_interface_made_anew_is_attached_once() -> Result<()> {
+fn x2_an_interface_made_anew_is_attached_once() -> Result<()> {
     enter()?;
     let folder = Folder::new();
     let make = "ip link add nic0 index 77 type veth peer name peer0; ip link set nic0 up";
@@ -90,7 +90,7 @@ fn interfaces_no_longer_asked_for_are_let_go() -> Result<()> {
 }
 
 #[test]
-fn a_driver_without_native_xdp_gets_generic_mode() -> Result<()> {
+fn x4_a_driver_without_native_xdp_gets_generic_mode() -> Result<()> {
     enter()?;
     sh("ip link add br0 type bridge; ip link set br0 up")?;
     let folder = Folder::new();

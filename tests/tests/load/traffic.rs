@@ -42,7 +42,7 @@ fn programs_forward_and_count() -> Result<()> {
 }
 
 #[test]
-fn restarts_and_reloads_lose_nothing() -> Result<()> {
+fn n14_restarts_and_reloads_lose_nothing() -> Result<()> {
     let wire = Wire::new()?;
     let folder = Folder::new();
     drop(wire.agent(&folder, limits())?);
@@ -112,7 +112,7 @@ fn filters_serve_where_there_is_no_tcx() -> Result<()> {
 }
 
 #[test]
-fn an_upgrade_takes_over_from_another_layout_without_loss() -> Result<()> {
+fn n14_an_upgrade_takes_over_from_another_layout_without_loss() -> Result<()> {
     let wire = Wire::new()?;
     let folder = Folder::new();
     drop(wire.agent(&folder, limits())?);

@@ -3,16 +3,19 @@
 //! A test that finds that it cannot run here prints `SKIP name: reason`; it then counts as skipped
 //! and not as passed. A line `MEASURED text` of a passed test is repeated at the end.
 
-mod libtest;
+pub mod libtest;
 mod suite;
 
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
+use crate::broken;
 use crate::build;
 use crate::paths::Paths;
 use crate::process;
+use crate::semantics;
 use crate::setup;
 use libtest::{Outcome, Skip};
 use suite::{Kind, Suite};
@@ -25,6 +28,9 @@ pub struct Args {
     /// Run only tests of this kind; may be given more than once
     #[arg(long, value_enum, value_name = "KIND")]
     only: Vec<Kind>,
+    /// Print each fact of docs/semantics.md with the tests that name it; build and run nothing
+    #[arg(long)]
+    list_semantics: bool,
 }
 
 /// What became of all suites.
@@ -38,34 +44,54 @@ struct Total {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if args.list_semantics {
+        return semantics::run();
+    }
     let paths = Paths::find()?;
     let root = process::is_root();
     if root {
         setup::for_machine()?;
     }
     build::object(&paths)?;
-    let mut suites = suite::build(&paths)?;
-    suites.retain(|suite| args.only.is_empty() || args.only.contains(&suite.kind));
-    suites.sort_by_key(|suite| (suite.kind, suite.name()));
+    let mut built = suite::build(&paths)?;
+    built.sort_by_key(|suite| (suite.kind, suite.name()));
 
     let begin = Instant::now();
     let mut total = Total::default();
-    for suite in &suites {
+    for suite in built.iter().filter(|suite| args.only.is_empty() || args.only.contains(&suite.kind)) {
         let outcome = if suite.kind.needs_root() && !root {
             suite.skipped(&args.filters, "needs root")?
         } else {
             suite.run(&paths, &args.filters)?
         };
-        total.add(suite, outcome);
+        total.add(&suite.name(), outcome);
+    }
+    if args.only.is_empty() || args.only.contains(&Kind::Broken) {
+        total.add("broken", broken_builds(&paths, &built, &args.filters, root)?);
     }
     total.report(begin)
 }
 
+/// Deliberate mistakes in the BPF object, shown to the suites that must notice.
+fn broken_builds(paths: &Paths, built: &[Suite], filters: &[String], root: bool) -> Result<Outcome> {
+    if !root {
+        let skip = Skip { test: "broken builds".to_owned(), reason: "needs root".to_owned() };
+        return Ok(Outcome { skipped: vec![skip], ..Outcome::default() });
+    }
+    let program = |target: &str| -> Result<Command> {
+        let suite = built.iter().find(|suite| suite.target() == target);
+        Ok(suite.with_context(|| format!("there is no suite {target}"))?.command())
+    };
+    let programs =
+        broken::Programs { vectors: program("vectors_kernel")?, differential: program("differential")? };
+    broken::run(paths, programs, filters)
+}
+
 impl Total {
-    fn add(&mut self, suite: &Suite, outcome: Outcome) {
+    fn add(&mut self, suite: &str, outcome: Outcome) {
         let Outcome { passed, failed, skipped, measured } = outcome;
         self.passed += passed;
-        self.failed.extend(failed.into_iter().map(|test| format!("{}: {test}", suite.name())));
+        self.failed.extend(failed.into_iter().map(|test| format!("{suite}: {test}")));
         self.skipped.extend(skipped);
         self.measured.extend(measured);
     }

@@ -36,6 +36,8 @@ pub enum Kind {
     Netns,
     /// The agent killed, starved and confused under traffic
     Faults,
+    /// Deliberate mistakes in the BPF object, which vectors and differential test must notice
+    Broken,
 }
 
 impl Kind {
@@ -53,7 +55,7 @@ impl Kind {
     }
 
     pub fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Netns | Self::Faults)
+        matches!(self, Self::Kernel | Self::Netns | Self::Faults | Self::Broken)
     }
 
     /// Streams that must lose nothing leave no processor time for another such test.
@@ -69,6 +71,7 @@ impl Kind {
             Self::Kernel => "kernel",
             Self::Netns => "netns",
             Self::Faults => "faults",
+            Self::Broken => "broken",
         }
     }
 }
@@ -128,6 +131,11 @@ impl Suite {
         format!("{} {}", self.package, self.target)
     }
 
+    /// Name of the cargo target.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// The outcome of not running it.
     pub fn skipped(&self, filters: &[String], reason: &str) -> Result<Outcome> {
         let list = process::read(self.command().args(["--list", "--format=terse"]).args(filters))?;
@@ -162,7 +170,8 @@ impl Suite {
         Ok(outcome)
     }
 
-    fn command(&self) -> Command {
+    /// The test binary, started where cargo would.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command

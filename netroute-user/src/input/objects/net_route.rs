@@ -80,6 +80,10 @@ impl NetRouteSpec {
         if interface.is_empty() {
             return Err(RouteRefusal::Interface);
         }
+        // As in an alias. An export could not be read back otherwise.
+        if interface.contains(|c: char| c == '"' || c.is_control()) {
+            return Err(RouteRefusal::InterfaceName(interface.to_owned()));
+        }
         let metric = metric.unwrap_or(DEFAULT_METRIC);
         let weight = weight.unwrap_or(1);
         if metric == 0 {

@@ -22,6 +22,10 @@ pub enum RouteRefusal {
     Family { destination: IpNet, next_hop: IpAddr },
     #[error("interface: is empty; name an interface of the agent's configuration")]
     Interface,
+    #[error(
+        "interface: {0:?} has quotes or control characters; name an interface of the agent's configuration"
+    )]
+    InterfaceName(String),
     #[error("metric: must be 1 to 4294967295; lower is preferred")]
     Metric,
     #[error("weight: must be 1 to 255")]
@@ -48,7 +52,7 @@ impl RouteRefusal {
         match self {
             Self::Destination(_) | Self::DestinationRange(..) => "destination",
             Self::NextHop(_) | Self::NextHopRange(..) | Self::Family { .. } => "nextHop",
-            Self::Interface => "interface",
+            Self::Interface | Self::InterfaceName(_) => "interface",
             Self::Metric => "metric",
             Self::Weight => "weight",
             Self::Probe(_) => "probe",

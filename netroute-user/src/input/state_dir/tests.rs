@@ -45,7 +45,7 @@ fn a_probe_equal_to_the_default_follows_the_default() {
 }
 
 #[test]
-fn a_file_cut_at_any_byte_is_noticed() {
+fn r9_a_file_cut_at_any_byte_is_noticed() {
     let text = encode(&[route(1), route(2)], None);
     for cut in 0..text.len() {
         assert!(decode(&text.as_bytes()[..cut], None).is_err(), "cut at {cut} of {}", text.len());
@@ -65,7 +65,7 @@ fn a_byte_changed_anywhere_is_noticed() {
 }
 
 #[test]
-fn a_damaged_file_is_refused_and_left_as_it_is() {
+fn r9_a_damaged_file_is_refused_and_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let state = open(directory.path());
     state.save(&[route(1)]).unwrap();

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fact_of_a_nic_has_its_complaint() {
+    fn r4_r5_x4_each_fact_of_a_nic_has_its_complaint() {
         let nic = |change: fn(&mut Nic)| complaints(move |facts| facts.nics.iter_mut().for_each(change));
         assert_eq!(nic(|nic| nic.dynamic_only = Some("10.0.0.5/24".to_owned())), ["addressing"]);
         assert_eq!(nic(|nic| nic.master = Some("bond0".to_owned())), ["enslaved"]);

@@ -65,6 +65,15 @@ fn r3_what_cannot_be_routed_is_refused_with_the_key() {
 }
 
 #[test]
+fn an_interface_name_that_could_not_be_exported_is_refused() {
+    for name in ["Port\"3", "Port\n3", "Port\u{1b}3"] {
+        let spec = NetRouteSpec { interface: name.to_owned(), ..spec("10.0.0.0/8", "192.168.20.1") };
+        let message = route(&spec).unwrap_err();
+        assert!(message.starts_with("interface: \"Port") && message.contains("has quotes"), "{message}");
+    }
+}
+
+#[test]
 fn numbers_out_of_range_are_refused() {
     let base = spec("10.0.0.0/8", "192.168.20.1");
     assert!(route(&NetRouteSpec { metric: Some(0), ..base.clone() }).unwrap_err().starts_with("metric: "));
@@ -90,7 +99,7 @@ fn the_default_probe_is_taken_unless_the_route_names_one() {
 }
 
 #[test]
-fn a_route_survives_the_way_through_its_object() {
+fn r9_a_route_survives_the_way_through_its_object() {
     let mut route = route(&spec("2001:db8::/32", "fe80::1")).unwrap();
     (route.metric, route.weight, route.forced) = (7, 3, true);
     route.probe = Some(Probe { kind: ProbeKind::Echo, interval: Duration::from_millis(250), threshold: 9 });
