@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod capture;
 pub mod differential;
+pub mod guest;
 pub mod kernel_run;
 pub mod lab;
 pub mod namespace;
