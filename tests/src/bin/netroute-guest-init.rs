@@ -145,5 +145,8 @@ fn end(code: u8) -> Result<()> {
             std::arch::asm!("out dx, al", in("dx") EXIT_PORT, in("al") code, options(nomem, nostack));
         }
     }
-    bail!("the machine did not end: it has no isa-debug-exit at {EXIT_PORT:#x} ({})", PathBuf::from(PLAN).display())
+    bail!(
+        "the machine did not end: it has no isa-debug-exit at {EXIT_PORT:#x} ({})",
+        PathBuf::from(PLAN).display()
+    )
 }

@@ -3,6 +3,7 @@
 //! A test that finds that it cannot run here prints `SKIP name: reason`; it then counts as skipped
 //! and not as passed. A line `MEASURED text` of a passed test is repeated at the end.
 
+mod kernels;
 mod libtest;
 mod suite;
 
@@ -18,13 +19,22 @@ use libtest::{Outcome, Skip};
 use suite::{Kind, Suite};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    elsewhere: Option<Elsewhere>,
     /// Run only tests whose name contains one of these
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
     /// Run only tests of this kind; may be given more than once
     #[arg(long, value_enum, value_name = "KIND")]
     only: Vec<Kind>,
+}
+
+#[derive(clap::Subcommand)]
+enum Elsewhere {
+    /// Run a choice of the tests on Debian's stock kernels, in emulated machines
+    Kernels(kernels::Args),
 }
 
 /// What became of all suites.
@@ -38,6 +48,9 @@ struct Total {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(Elsewhere::Kernels(args)) = &args.elsewhere {
+        return kernels::run(args);
+    }
     let paths = Paths::find()?;
     let root = process::is_root();
     if root {
@@ -63,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 impl Total {
     fn add(&mut self, suite: &Suite, outcome: Outcome) {
-        let Outcome { passed, failed, skipped, measured } = outcome;
+        let Outcome { passed, failed, skipped, measured, facts: _ } = outcome;
         self.passed += passed;
         self.failed.extend(failed.into_iter().map(|test| format!("{}: {test}", suite.name())));
         self.skipped.extend(skipped);

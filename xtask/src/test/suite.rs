@@ -74,10 +74,10 @@ impl Kind {
 pub struct Suite {
     pub kind: Kind,
     package: String,
-    target: String,
+    pub target: String,
     /// Folder of the package: where cargo runs its tests.
-    folder: PathBuf,
-    program: PathBuf,
+    pub folder: PathBuf,
+    pub program: PathBuf,
 }
 
 /// Builds all tests of the workspace, and the programs that they start.

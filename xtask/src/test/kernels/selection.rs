@@ -1,0 +1,92 @@
+//! What is run on each kernel. Emulation is some ten times slower than the machine, so the netns tests are a
+//! choice: one for each thing that a kernel could do differently, none that is about time.
+
+use netroute_tests::guest;
+
+use crate::paths::Paths;
+use crate::test::suite::Suite;
+
+/// Column of the table that a suite counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Column {
+    Vectors,
+    Differential,
+    Load,
+    Store,
+    Netns,
+}
+
+impl Column {
+    pub const ALL: [Self; 5] = [Self::Vectors, Self::Differential, Self::Load, Self::Store, Self::Netns];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Vectors => "vectors",
+            Self::Differential => "differential",
+            Self::Load => "load",
+            Self::Store => "store",
+            Self::Netns => "netns",
+        }
+    }
+}
+
+/// Test binary of a package, and the tests of it that are run.
+pub struct Chosen {
+    pub target: &'static str,
+    pub column: Column,
+    /// Whole names; empty for all.
+    tests: &'static [&'static str],
+    /// Names left out.
+    without: &'static [&'static str],
+    /// At a time; streams that must lose nothing leave no processor time for another such test.
+    threads: u8,
+}
+
+const fn all(target: &'static str, column: Column, threads: u8) -> Chosen {
+    Chosen { target, column, tests: &[], without: &[], threads }
+}
+
+pub const CHOSEN: [Chosen; 4] = [
+    all("load_kernel", Column::Load, 1),
+    all("vectors_kernel", Column::Vectors, 2),
+    all("load", Column::Load, 1),
+    all("store", Column::Store, 1),
+];
+
+/// Environment of every suite.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    // Deadlines of the harness are this many times as long.
+    ("NETROUTE_TEST_PATIENCE", "5"),
+    ("NETROUTE_PACKETS", "4000"),
+    ("NETROUTE_TEST_ROUTES", "10000"),
+    ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+];
+
+/// The machine kills a suite that takes longer.
+const SECONDS: u64 = 150;
+
+impl Chosen {
+    /// The run of this choice of `suite`'s tests.
+    pub fn run(&self, suite: &Suite, paths: &Paths) -> guest::Suite {
+        let mut arguments = vec!["--show-output".to_owned(), format!("--test-threads={}", self.threads)];
+        if !self.tests.is_empty() {
+            arguments.push("--exact".to_owned());
+        }
+        for name in self.without {
+            arguments.extend(["--skip".to_owned(), (*name).to_owned()]);
+        }
+        arguments.extend(self.tests.iter().map(|name| (*name).to_owned()));
+        let mut environment: std::collections::BTreeMap<String, String> =
+            ENVIRONMENT.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        environment.insert("CARGO_MANIFEST_DIR".to_owned(), suite.folder.display().to_string());
+        environment.insert("NETROUTE_BPF_OBJECT".to_owned(), paths.object().display().to_string());
+        guest::Suite {
+            name: self.target.to_owned(),
+            program: suite.program.clone(),
+            arguments,
+            folder: suite.folder.clone(),
+            environment,
+            seconds: SECONDS,
+        }
+    }
+}
