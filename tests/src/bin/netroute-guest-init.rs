@@ -70,7 +70,10 @@ fn run() -> Result<()> {
     let mut report = File::options().write(true).open(REPORT).context("no serial line for the report")?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     writeln!(report, "guest {}", release.trim())?;
-    let linked = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("no `ip` here")?;
+    // The kernel gives the first process no PATH.
+    let mut ip = Command::new("ip");
+    ip.env("PATH", "/usr/sbin:/usr/bin").args(["link", "set", "lo", "up"]);
+    let linked = ip.status().context("no `ip` here")?;
     ensure!(linked.success(), "cannot set up lo");
     for suite in &plan.suites {
         run_suite(suite, &mut report)?;

@@ -21,13 +21,14 @@ pub const TOOLS: [Tool; 6] = [
 ];
 
 /// For test machines with other kernels.
-pub const MACHINE: [Tool; 7] = [
+pub const MACHINE: [Tool; 8] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("cpio", "cpio"),
     ("strip", "binutils"),
     ("gzip", "gzip"),
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
+    ("lz4", "lz4"),
     ("nsenter", "util-linux"),
 ];
 

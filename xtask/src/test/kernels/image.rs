@@ -23,8 +23,7 @@ pub fn uncompress(image: &Path, into: &Path) -> Result<()> {
     let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
     let (program, payload) = payload(&bytes).with_context(|| format!("{} is no image", image.display()))?;
     unpack(program, payload.to_vec(), into)?;
-    let head = fs::read(into)?;
-    if !head.starts_with(b"\x7fELF") {
+    if !fs::read(into)?.starts_with(b"\x7fELF") {
         bail!("{} holds no ELF file", image.display());
     }
     Ok(())
@@ -45,8 +44,13 @@ fn payload(image: &[u8]) -> Option<(&'static str, &[u8])> {
 }
 
 fn packer(bytes: &[u8]) -> Option<&'static str> {
-    let known: [(&[u8], _); 3] =
-        [(b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd")];
+    let known: [(&[u8], _); 4] = [
+        (b"\x1f\x8b", "gzip"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        // The old frame format, which the kernel's own unpacker reads.
+        (b"\x02\x21\x4c\x18", "lz4"),
+    ];
     known.into_iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, program)| program)
 }
 

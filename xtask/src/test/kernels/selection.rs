@@ -46,11 +46,47 @@ const fn all(target: &'static str, column: Column, threads: u8) -> Chosen {
     Chosen { target, column, tests: &[], without: &[], threads }
 }
 
-pub const CHOSEN: [Chosen; 4] = [
+const fn some(target: &'static str, column: Column, tests: &'static [&'static str]) -> Chosen {
+    Chosen { target, column, tests, without: &[], threads: 1 }
+}
+
+pub const CHOSEN: [Chosen; 12] = [
     all("load_kernel", Column::Load, 1),
     all("vectors_kernel", Column::Vectors, 2),
+    some("differential", Column::Differential, &["host_and_kernel_agree_on_random_packets"]),
     all("load", Column::Load, 1),
     all("store", Column::Store, 1),
+    some(
+        "netlink_neighbours",
+        Column::Netns,
+        &["wanted_neighbours_are_resolved_and_released", "an_entry_that_is_flushed_is_made_again"],
+    ),
+    some("netlink_fib", Column::Netns, &["writes_replaces_and_removes_both_families"]),
+    some(
+        "netlink_watch",
+        Column::Netns,
+        &[
+            "tells_what_is_there_and_then_each_change",
+            "multipath_and_nexthop_objects_are_resolved",
+            "the_xdp_ability_of_a_veth_follows_its_peer",
+        ],
+    ),
+    some(
+        "e2e_cameras",
+        Column::Netns,
+        &["r7_r8_the_cmdlet_lines_work_as_they_are", "r2_cameras_by_port3_and_internet_by_port2"],
+    ),
+    some(
+        "e2e_restart",
+        Column::Netns,
+        &["r10_transit_goes_nic_to_nic_in_xdp", "n14_kill_and_restart_lose_nothing"],
+    ),
+    some("e2e_failover", Column::Netns, &["r6_r14_a_cable_is_pulled_and_put_back"]),
+    some(
+        "e2e_lifecycle",
+        Column::Netns,
+        &["r13_detach_leaves_nothing", "x2_an_interface_made_again_is_attached_again"],
+    ),
 ];
 
 /// Environment of every suite.
