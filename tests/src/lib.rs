@@ -11,6 +11,7 @@ pub mod kernel_run;
 pub mod lab;
 pub mod namespace;
 pub mod netns;
+pub mod patience;
 pub mod peer;
 pub mod router;
 pub mod stream;

@@ -17,13 +17,22 @@ use crate::paths::Paths;
 use crate::process;
 
 /// Programs that tests and their harness call.
-const TOOLS: [&str; 22] = [
-    "ip", "tc", "bpftool", "nft", "ping", "ethtool", "nsenter", "unshare", "setpriv", "timeout", "sh",
-    "sysctl", "sleep", "cat", "rm", "mkdir", "mount", "umount", "kill", "true", "grep", "env",
+const TOOLS: [&str; 23] = [
+    "ip", "tc", "bpftool", "nft", "ping", "tcpdump", "ethtool", "nsenter", "unshare", "setpriv", "timeout",
+    "sh", "sysctl", "sleep", "cat", "rm", "mkdir", "mount", "umount", "kill", "true", "grep", "env",
 ];
 /// Kernel modules that the tests' networks are made of.
-const MODULES: [&str; 8] =
-    ["veth", "bridge", "sch_ingress", "cls_bpf", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct"];
+const MODULES: [&str; 9] = [
+    "veth",
+    "bridge",
+    "sch_ingress",
+    "cls_bpf",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_ct",
+    "nft_reject_inet",
+];
 /// Links of a merged `/usr`: the same file is found by either name.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 /// Names of protocols and tables, for `ip`.
