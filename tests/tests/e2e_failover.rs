@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -51,10 +52,13 @@ impl Scene {
         // Neighbours are looked after in seconds, not in half minutes.
         vm.ns().sysctl(&[
             ("ipv4/neigh/eth1/base_reachable_time_ms", "1000"),
-            ("ipv4/neigh/eth1/interval_probe_time_ms", "1000"),
             ("ipv4/neigh/eth1/delay_first_probe_time", "1"),
             ("ipv4/neigh/eth1/retrans_time_ms", "200"),
         ])?;
+        // Of managed entries, and as young as they are.
+        if Path::new("/proc/sys/net/ipv4/neigh/default/interval_probe_time_ms").exists() {
+            vm.ns().sysctl(&[("ipv4/neigh/eth1/interval_probe_time_ms", "1000")])?;
+        }
         let node = netroute_tests::agent::Node::from(&vm);
         node.configure("failover: {holdTime: 1s}")?;
         let agent = Agent::start(node)?;

@@ -134,7 +134,7 @@ fn a_kernel_that_does_not_tell_is_believed_of_hardware_only() {
     for (kind, told, xdp) in
         [(None, None, 1), (Some("veth"), None, 0), (Some("veth"), Some(true), 1), (None, Some(false), 0)]
     {
-        let mut world = World::new();
+        let mut world = World::appliance();
         world.cameras();
         world.xdp_native = [ETH0, ETH1].into();
         let link = world.link(ETH1);

@@ -33,6 +33,10 @@ const MODULES: [&str; 9] = [
     "nft_ct",
     "nft_reject_inet",
 ];
+/// tcpdump insists on becoming a user of its own.
+const USERS: &str =
+    "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\ntcpdump:x:100:100::/:/bin/sh\n";
+const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\ntcpdump:x:100:\n";
 /// Links of a merged `/usr`: the same file is found by either name.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 /// Names of protocols and tables, for `ip`.
@@ -51,7 +55,8 @@ pub fn base(paths: &Paths, binaries: &[PathBuf], data: &[PathBuf], work: &Path) 
     for folder in ["proc", "sys", "dev", "tmp", "run", "etc", "var/tmp"] {
         fs::create_dir_all(root.join(folder))?;
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n")?;
+    fs::write(root.join("etc/passwd"), USERS)?;
+    fs::write(root.join("etc/group"), GROUPS)?;
     let tools = TOOLS.map(|tool| process::find(tool).with_context(|| format!("`{tool}` is not installed")));
     let tools = tools.into_iter().collect::<Result<Vec<_>>>()?;
     let init = paths.target().join("release/netroute-guest-init");

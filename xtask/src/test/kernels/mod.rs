@@ -55,7 +55,8 @@ pub fn run(args: &Args) -> Result<()> {
     setup::for_machine()?;
     setup::for_kernels()?;
     build::object(&paths)?;
-    let suites = suite::build(&paths)?;
+    let targets: Vec<&str> = CHOSEN.iter().map(|chosen| chosen.target).collect();
+    let suites = suite::build_only(&paths, &targets)?;
     let kernels = packages::prepare(&paths, &args.series)?;
 
     let began = Instant::now();
