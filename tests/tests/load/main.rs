@@ -99,7 +99,15 @@ fn a_driver_without_native_xdp_gets_generic_mode() -> Result<()> {
     sh("ip link add br0 type bridge; ip link set br0 up")?;
     let folder = Folder::new();
     for _ in 0..2 {
-        let attachments = switched(folder.open(limits())?, &[nic("br0")?], &[])?;
+        let Switched { attachments, refused } =
+            folder.open(limits())?.switch_programs(&[nic("br0")?], &[])?;
+        if let ([AttachError::Xdp { .. }], true) = (refused.as_slice(), no_xdp_on_bridges()?) {
+            println!(
+                "SKIP a_driver_without_native_xdp_gets_generic_mode: this kernel takes no XDP on a bridge"
+            );
+            return Ok(());
+        }
+        assert!(refused.is_empty(), "{refused:?}");
         let modes: Vec<_> = attachments.list().map(|attached| (attached.hook, attached.mode)).collect();
         assert_eq!(modes, [(Hook::XdpNic, Mode::Generic), (Hook::TcNic, tc_mode()?)]);
     }
@@ -170,6 +178,12 @@ fn bpftool_shows_named_fields() -> Result<()> {
     }
     assert!(dump("NEXTHOPS")?.contains("destination_mac"));
     Ok(())
+}
+
+/// Linux 5.10 refuses generic XDP on a bridge, 6.1 takes it.
+fn no_xdp_on_bridges() -> Result<bool> {
+    use aya::util::KernelVersion;
+    Ok(KernelVersion::current()? < KernelVersion::new(6, 1, 0))
 }
 
 fn map_ids(folder: &Path) -> Result<Vec<u32>> {

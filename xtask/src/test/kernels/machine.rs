@@ -41,7 +41,7 @@ pub fn run(kernel: &Kernel, initramfs: &Path, work: &Path) -> Result<Ended> {
     qemu.args(["-serial", &format!("file:{}", report.display())]);
     qemu.args(["-device", &format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1")]);
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
-    qemu.args(["-append", "console=ttyS0 panic=-1 quiet"]);
+    qemu.args(["-append", "console=ttyS0 panic=-1 quiet mitigations=off"]);
     let errors = File::options().append(true).open(&console)?;
     let mut child = qemu
         .stdin(Stdio::null())
