@@ -20,7 +20,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{lab::Vm, netns::Netns, router::Router};
+use crate::{lab::Vm, netns::Netns, patience::patient, router::Router};
 
 /// Loading and verifying all programs takes seconds on a small machine that has other work.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -137,7 +137,7 @@ impl Node {
         let mut words = prefix.iter().map(|word| (*word).into()).collect::<Vec<PathBuf>>();
         words.push(program);
         let mut command = self.ns.command("timeout");
-        command.arg(PATIENCE.as_secs().to_string()).args(words);
+        command.arg(patient(PATIENCE).as_secs().to_string()).args(words);
         command.arg("--socket").arg(&self.socket).args(["agent", "--config"]).arg(&self.config);
         run(&mut command, "")
     }
@@ -189,7 +189,7 @@ impl Agent {
         // `nsenter` gives way to the agent, so the process id is the agent's.
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
         let mut agent = Self { node, child };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patient(PATIENCE);
         while agent.cli(&["status"])?.code != 0 {
             if let Some(status) = agent.child.try_wait()? {
                 bail!("the agent in {} ended ({status}):\n{}", agent.node.ns, agent.node.log_tail());
@@ -268,6 +268,31 @@ impl Agent {
         Ok(verdicts.iter().find(of).and_then(|verdict| verdict["packets"].as_u64()).unwrap_or(0))
     }
 
+    /// Packets forwarded by the fast path, at any hook.
+    pub fn forwarded(&self) -> Result<u64> {
+        let Value::Array(verdicts) = self.json(&["drops"])? else { bail!("no list of verdicts") };
+        let forwarded = verdicts.iter().filter(|verdict| verdict["reason"] == "forwarded");
+        Ok(forwarded.filter_map(|verdict| verdict["packets"].as_u64()).sum())
+    }
+
+    /// Findings of one of the doctor's checks, and whether each is a complaint.
+    pub fn doctor(&self, check: &str) -> Result<Vec<(String, bool)>> {
+        // Its exit status tells of failures, which may be meant.
+        let said: Value = serde_json::from_str(&self.cli(&["doctor", "-o", "json"])?.stdout)?;
+        let checks = said["checks"].as_array().context("no checks")?;
+        let found = checks.iter().filter(|found| found["name"] == check);
+        Ok(found
+            .map(|found| (found["finding"].as_str().unwrap_or_default().to_owned(), found["result"] != "ok"))
+            .collect())
+    }
+
+    /// Where transit is forwarded between veths: by XDP if the kernel tells that they take it.
+    pub fn transit_hook(&self) -> Result<&'static str> {
+        let unknown =
+            self.doctor("xdp-transmit")?.iter().any(|(finding, _)| finding.contains("does not tell"));
+        Ok(if unknown { "tc-nic" } else { "xdp-nic" })
+    }
+
     /// The value of a metric without labels.
     pub fn metric(&self, name: &str) -> Result<u64> {
         let text = self.node.ns.run(|| {
@@ -292,6 +317,7 @@ impl Drop for Agent {
 
 /// Looks until `holds`, and fails when it does not within `patience`.
 pub fn eventually(what: &str, patience: Duration, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let patience = patient(patience);
     let deadline = Instant::now() + patience;
     while !holds()? {
         ensure!(Instant::now() < deadline, "waited {patience:?} in vain for {what}");

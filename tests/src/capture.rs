@@ -16,7 +16,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::netns::Netns;
+use crate::{netns::Netns, patience::patient};
 
 /// Packets that an interface has received and sent. Subtract an earlier reading from a later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,6 +149,7 @@ impl Tcpdump {
 
     /// Waits until `count` more frames have been seen and returns them.
     pub fn wait_for(&self, count: usize, timeout: Duration) -> Result<Vec<Frame>> {
+        let timeout = patient(timeout);
         let deadline = Instant::now() + timeout;
         let mut frames = Vec::new();
         while frames.len() < count {

@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use crate::patience;
+
 /// Datagrams per burst; one burst per millisecond. Far below what a veth's ring holds (256), so
 /// that a loss is never the generator's fault.
-const BURST: u64 = 50;
+const BURST: u32 = 50;
 const PERIOD: Duration = Duration::from_millis(1);
+/// A sender that was held up this long goes on at its rate instead of making up for it in one
+/// burst, which queues on the way would drop.
+const SLIP: Duration = Duration::from_millis(3);
 /// Kernel memory for datagrams that the receiver has not read yet.
 const BUFFER: usize = 64 << 20;
 
@@ -20,16 +25,19 @@ pub fn send(from: SocketAddr, to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<
     let socket = UdpSocket::bind(from).with_context(|| from.to_string())?;
     socket.connect(to)?;
     let mut number = 0_u64;
-    let started = Instant::now();
-    let mut bursts = 0;
+    let burst = patience::rate(BURST);
+    let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        for _ in 0..BURST {
+        for _ in 0..burst {
             socket.send(&number.to_be_bytes())?;
             number += 1;
         }
-        bursts += 1;
-        if let Some(early) = (started + PERIOD * bursts).checked_duration_since(Instant::now()) {
-            std::thread::sleep(early);
+        due += PERIOD;
+        let now = Instant::now();
+        match due.checked_duration_since(now) {
+            Some(early) => std::thread::sleep(early),
+            None if now - due > SLIP => due = now,
+            None => {}
         }
     }
     Ok(number)
@@ -59,10 +67,10 @@ impl Receiver {
     /// Reads until nothing has come for `silence` after the first datagram.
     pub fn count(self, silence: Duration) -> Result<Received> {
         let mut bytes = [0; 8];
-        self.socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        self.socket.set_read_timeout(Some(patience::patient(Duration::from_secs(20))))?;
         let mut seen = Vec::new();
         while let Ok(8) = self.socket.recv(&mut bytes) {
-            self.socket.set_read_timeout(Some(silence))?;
+            self.socket.set_read_timeout(Some(patience::silence(silence)))?;
             seen.push(u64::from_be_bytes(bytes));
         }
         seen.sort_unstable();

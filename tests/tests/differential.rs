@@ -11,6 +11,7 @@ use netroute_tests::differential::{
     DEFAULT_SEED, Programs, Settings, as_vector, dump, random_input, random_tables, run,
 };
 use netroute_tests::kernel_run::{KernelBench, Unable};
+use netroute_tests::patience::patient;
 use netroute_tests::vectors::{Action, Host, Input, TableSet, Vector, run_cases};
 
 /// No packet, however broken, is judged otherwise in the kernel.
@@ -30,7 +31,7 @@ fn r12_n11_host_and_kernel_agree_on_random_packets() -> Result<()> {
     report.ensure_wide()?;
     let ran: u32 = report.packets.values().sum();
     assert!(ran + report.refused == packets && ran > packets / 100 * 90, "{ran} of {packets} packets ran");
-    assert!(report.duration < Duration::from_secs(60), "took {:?}", report.duration);
+    assert!(report.duration < patient(Duration::from_secs(60)), "took {:?}", report.duration);
     let forwarded = report.reasons.get(&Reason::Forwarded).copied().unwrap_or(0);
     println!(
         "MEASURED host and kernel agree on {ran} random packets, {forwarded} of them forwarded, over {} tables \

@@ -166,20 +166,31 @@ pub fn diff(agent: &Agent) -> Result<DiffView, Refusal> {
 /// What the doctor looks at.
 pub struct DoctorInputs {
     snapshot: Snapshot,
+    filters: Vec<u32>,
     bpffs: Arc<std::path::Path>,
 }
 
 impl DoctorInputs {
     #[must_use]
     pub fn of(agent: &Agent) -> Self {
-        Self { snapshot: agent.snapshot.clone(), bpffs: Arc::from(agent.config.bpffs.as_path()) }
+        Self {
+            snapshot: agent.snapshot.clone(),
+            filters: agent.attached.as_ref().map(super::interfaces::Attached::filters).unwrap_or_default(),
+            bpffs: Arc::from(agent.config.bpffs.as_path()),
+        }
     }
 
     /// Looks and judges.
     pub async fn run(self) -> Result<DoctorView, Refusal> {
         let Snapshot { desired, kernel, compiled, .. } = &self.snapshot;
         let nics: Vec<u32> = Interfaces::resolve(desired, kernel).nics().collect();
-        let subject = Subject { state: kernel, interfaces: &nics, routes: &compiled.fib, bpffs: &self.bpffs };
+        let subject = Subject {
+            state: kernel,
+            interfaces: &nics,
+            routes: &compiled.fib,
+            filters: &self.filters,
+            bpffs: &self.bpffs,
+        };
         let facts = doctor::collect(subject).await.map_err(|error| Refusal::new(chain(&error)))?;
         let view = |check: doctor::Check| CheckView {
             name: check.name,

@@ -154,4 +154,10 @@ impl Attached {
     pub fn native(&self) -> BTreeSet<u32> {
         self.attachments.list().filter(|a| a.mode == Mode::Native).map(|a| a.ifindex).collect()
     }
+
+    /// Interfaces with TC by filters.
+    #[must_use]
+    pub fn filters(&self) -> Vec<u32> {
+        self.attachments.list().filter(|a| a.mode == Mode::Clsact).map(|a| a.ifindex).collect()
+    }
 }

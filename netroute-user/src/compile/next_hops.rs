@@ -106,8 +106,11 @@ impl<'a> NextHops<'a> {
         }
     }
 
+    /// Kernels before 6.3 do not tell. Drivers of hardware transmit for XDP once they run a program of
+    /// their own; a virtual device may depend on its far end, and what it does not take is lost.
     fn takes_xdp(&self, link: &Link) -> bool {
-        link.xdp_transmit.unwrap_or_else(|| self.inputs.xdp_native.contains(&link.index))
+        let native = || link.kind.is_none() && self.inputs.xdp_native.contains(&link.index);
+        link.xdp_transmit.unwrap_or_else(native)
     }
 
     /// Next hops and device slots as the maps should hold them.

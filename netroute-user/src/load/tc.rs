@@ -22,8 +22,9 @@ pub(super) struct Place<'a> {
     pub(super) name: &'a str,
 }
 
-/// Attaches the loaded program (by a filter if `filters`, or if there is one already) behind whatever is attached there already (a CNI's policy must
-/// see the packet first), or puts it in the place of the one our pinned link runs.
+/// Attaches the loaded program (by a filter if `filters`, or if there is one already) behind
+/// whatever is attached there already (a CNI's policy must see the packet first), or puts it in the
+/// place of the one our pinned link runs.
 pub(super) fn attach(
     pins: &Pins,
     place: Place<'_>,
@@ -32,7 +33,10 @@ pub(super) fn attach(
 ) -> Result<Mode, AttachError> {
     let Place { hook, ifindex, name } = place;
     let loading = |source| AttachError::Load { interface: name.to_owned(), source: Box::new(source) };
-    if let Some(record) = pins.find(Hold::Filter, hook, ifindex).map_err(loading)? {
+    // All filters of ours have one priority and handle: what served the interface at the other hook
+    // (it was a NIC and is a pod's now) is in the way, and is replaced.
+    for recorded in [hook, if hook == Hook::TcNic { Hook::TcPod } else { Hook::TcNic }] {
+        let Some(record) = pins.find(Hold::Filter, recorded, ifindex).map_err(loading)? else { continue };
         return filter::replace(pins, place, program, &record);
     }
     if filters {

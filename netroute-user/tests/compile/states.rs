@@ -4,7 +4,7 @@ use netroute_user::compile::status::State;
 use netroute_user::compile::{Gateway, Suspension};
 use netroute_user::kernel::NeighbourState;
 
-use super::world::{ETH1, World, ip, link};
+use super::world::{ETH0, ETH1, World, ip, link};
 
 const CAMERAS: (&str, &str, &str) = ("192.168.20.0/24", "192.168.20.1", "Port3");
 
@@ -127,4 +127,21 @@ fn a_full_next_hop_table_refuses_the_route_and_says_which_limit() {
     let refused: Vec<_> = statuses.values().filter(|status| status.state == State::Invalid).collect();
     assert!(!refused.is_empty() && refused.len() < 8);
     assert!(refused.iter().all(|status| status.reason.contains("limits.nextHops")), "{refused:?}");
+}
+
+#[test]
+fn a_kernel_that_does_not_tell_is_believed_of_hardware_only() {
+    for (kind, told, xdp) in
+        [(None, None, 1), (Some("veth"), None, 0), (Some("veth"), Some(true), 1), (None, Some(false), 0)]
+    {
+        let mut world = World::appliance();
+        world.cameras();
+        world.xdp_native = [ETH0, ETH1].into();
+        let link = world.link(ETH1);
+        (link.kind, link.xdp_transmit) = (kind.map(str::to_owned), told);
+        let image = world.compile().image;
+        let by_port3 =
+            image.next_hops.values().find(|hop| hop.ifindex == ETH1 && hop.gateway[..4] == [192, 168, 20, 1]);
+        assert_eq!(by_port3.map(|hop| hop.xdp), Some(xdp), "{kind:?} {told:?}");
+    }
 }

@@ -23,6 +23,8 @@ pub struct World {
     pub desired: Desired,
     pub kernel: KernelState,
     pub suspended: BTreeMap<Gateway, Suspension>,
+    /// NICs with XDP in the driver.
+    pub xdp_native: BTreeSet<u32>,
     pub installed: Image,
     pub limits: Limits,
 }
@@ -82,6 +84,7 @@ impl World {
             },
             kernel: KernelState::default(),
             suspended: BTreeMap::new(),
+            xdp_native: BTreeSet::new(),
             installed: Image::default(),
             limits: Limits::default(),
         };
@@ -158,7 +161,7 @@ impl World {
             desired: &self.desired,
             kernel: &self.kernel,
             suspended: &self.suspended,
-            xdp_native: &BTreeSet::new(),
+            xdp_native: &self.xdp_native,
             installed: &self.installed,
             limits: self.limits,
         })

@@ -113,16 +113,18 @@ impl Maps {
     }
 
     pub fn counted(&self, hook: Hook) -> Result<Counted> {
-        let mut counted = Counted::default();
-        for &reason in Reason::ALL {
-            let counter = self.verdict(hook, reason)?;
-            if counter != Counter::default() {
-                counted.verdicts.insert(reason, counter);
-            }
-        }
-        counted.routes = nonzero(&self.route_stats)?;
-        counted.next_hops = nonzero(&self.next_hop_stats)?;
-        Ok(counted)
+        Ok(Counted { verdicts: self.verdicts(hook)?, ..self.counted_at_all()? })
+    }
+
+    /// The counters that hooks share: of routes and next hops.
+    pub fn counted_at_all(&self) -> Result<Counted> {
+        let (routes, next_hops) = (nonzero(&self.route_stats)?, nonzero(&self.next_hop_stats)?);
+        Ok(Counted { routes, next_hops, ..Counted::default() })
+    }
+
+    pub fn verdicts(&self, hook: Hook) -> Result<BTreeMap<Reason, Counter>> {
+        let all = Reason::ALL.iter().map(|&reason| Ok((reason, self.verdict(hook, reason)?)));
+        all.filter(|entry| !matches!(entry, Ok((_, counter)) if *counter == Counter::default())).collect()
     }
 
     pub fn verdict(&self, hook: Hook, reason: Reason) -> Result<Counter> {

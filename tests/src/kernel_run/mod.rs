@@ -135,16 +135,16 @@ impl Judge for KernelBench {
     }
 
     fn run(&mut self, hook: Hook, input: &Input) -> Result<Outcome> {
-        let all = |bench: &Self| Hook::ALL.map(|hook| bench.counted(hook));
-        let before = all(self);
+        let verdicts = |bench: &Self| Hook::ALL.map(|hook| bench.maps.verdicts(hook));
+        let (verdicts_before, before) = (verdicts(self), self.maps.counted_at_all()?);
         let (action, frame) = self.test_run(hook, input)?;
-        let mut counted = Counted::default();
-        for ((at, before), after) in Hook::ALL.into_iter().zip(before).zip(all(self)) {
-            let more = minus(&after?, &before?)?;
+        let mut counted = minus(&self.maps.counted_at_all()?, &before)?;
+        for ((at, before), after) in Hook::ALL.into_iter().zip(verdicts_before).zip(verdicts(self)) {
+            let more = difference(&after?, &before?)?;
             if at == hook {
-                counted = more;
-            } else if !more.verdicts.is_empty() {
-                bail!("counted at {}: {:?}", at.name(), more.verdicts);
+                counted.verdicts = more;
+            } else if !more.is_empty() {
+                bail!("counted at {}: {more:?}", at.name());
             }
         }
         Ok(Outcome { action, frame, counted, exit: None })

@@ -25,6 +25,7 @@ use nix::{
 use super::udp_report::Tally;
 pub use super::udp_report::{Loss, StreamReport};
 use crate::netns::Netns;
+use crate::patience;
 
 const HEADER: usize = 16;
 const TICK: Duration = Duration::from_millis(1);
@@ -127,14 +128,14 @@ impl UdpStream {
         let own = Arc::clone(&shared);
         stream.receiver = Some(thread::spawn(move || receive(&inbound, &own)));
         stream.probe(&outbound, spec)?;
-        let (rate, payload) = (spec.rate, spec.payload);
+        let (rate, payload) = (patience::rate(spec.rate), spec.payload);
         stream.sender = Some(thread::spawn(move || send(&outbound, rate, payload, &shared)));
         Ok(stream)
     }
 
     fn probe(&self, outbound: &UdpSocket, spec: &StreamSpec) -> Result<()> {
         let StreamSpec { from, target, .. } = spec;
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patience::patient(Duration::from_secs(5));
         let mut progress = self.lock();
         while !progress.probed {
             ensure!(Instant::now() < deadline, "no datagram from {from} reaches {target}");
@@ -156,6 +157,7 @@ impl UdpStream {
 
     /// Waits until `count` more datagrams have arrived.
     pub fn wait_for(&self, count: u64, timeout: Duration) -> Result<()> {
+        let timeout = patience::patient(timeout);
         let progress = self.lock();
         let goal = progress.received + count;
         let (progress, waited) = self
@@ -260,7 +262,7 @@ fn receive(socket: &UdpSocket, shared: &Shared) -> Tally {
     loop {
         if shared.done.load(Ordering::Acquire) {
             let complete = tally.received() >= shared.sent.load(Ordering::Relaxed);
-            if complete || quiet_since.elapsed() > QUIET {
+            if complete || quiet_since.elapsed() > patience::silence(QUIET) {
                 return tally;
             }
         } else {

@@ -13,7 +13,7 @@ use netroute_user::apply::MapStore;
 use netroute_user::compile::image::Limits;
 use netroute_user::load::{AttachError, LoadError, Loader, Mode, PodDevice, Switched, detach};
 
-use wire::{Folder, Wire, limits, nic, object, switched, tcx_programs, xdp_program};
+use wire::{Folder, Wire, limits, nic, object, switched, tc_mode, tc_programs, xdp_program};
 
 #[test]
 fn same_limits_adopt_and_other_limits_build_anew() -> Result<()> {
@@ -39,15 +39,19 @@ fn x1_a_foreign_xdp_program_stays_and_is_named() -> Result<()> {
     let owner = switched(theirs.open(limits())?, &[nic("left")?], &[])?;
     let id = xdp_program("left")?;
     let Switched { attachments, refused } = mine.open(limits())?.switch_programs(&Wire::nics()?, &[])?;
+    // Two agents' filters would be one; TCX links stand side by side.
+    let beside = tc_mode()? == Mode::Tcx;
     match refused.as_slice() {
-        [AttachError::ForeignXdp { interface, program }] => {
+        [AttachError::ForeignXdp { interface, program }] if beside => {
             assert_eq!((interface.as_str(), *program), ("left", id));
         }
+        [AttachError::ForeignFilter { interface, .. }] if !beside => assert_eq!(interface, "left"),
         other => panic!("{other:?}"),
     }
     assert_eq!(xdp_program("left")?, id, "not replaced");
     let served: Vec<_> = attachments.list().map(|a| (a.interface.as_str(), a.hook)).collect();
-    assert_eq!(served, [("left", Hook::TcNic), ("right", Hook::XdpNic), ("right", Hook::TcNic)]);
+    let all = [("left", Hook::TcNic), ("right", Hook::XdpNic), ("right", Hook::TcNic)];
+    assert_eq!(served, all[usize::from(!beside)..]);
     drop(owner);
     Ok(())
 }
@@ -66,11 +70,11 @@ fn x2_an_interface_made_anew_is_attached_once() -> Result<()> {
     let first = xdp_program("nic0")?;
     assert_eq!(attachments.attach_nic(&nic("nic0")?)?, Mode::Native);
     assert_ne!(xdp_program("nic0")?, first, "replaced in place");
-    assert_eq!(tcx_programs("nic0")?, 1);
+    assert_eq!(tc_programs("nic0")?, 1);
     assert_eq!(attachments.list().count(), 2);
     attachments.detach_interface(77)?;
     assert!(xdp_program("nic0").is_err());
-    assert_eq!((tcx_programs("nic0")?, attachments.list().count()), (0, 0));
+    assert_eq!((tc_programs("nic0")?, attachments.list().count()), (0, 0));
     Ok(())
 }
 
@@ -83,7 +87,7 @@ fn interfaces_no_longer_asked_for_are_let_go() -> Result<()> {
     drop(switched(folder.open(limits())?, &[left, right.clone()], &[])?);
     let now = switched(folder.open(limits())?, &[], &[pod])?;
     assert!(xdp_program("left").is_err() && xdp_program("right").is_err());
-    assert_eq!((tcx_programs("left")?, tcx_programs("right")?), (0, 1));
+    assert_eq!((tc_programs("left")?, tc_programs("right")?), (0, 1));
     let attached: Vec<_> = now.list().map(|a| (a.hook, a.ifindex)).collect();
     assert_eq!(attached, [(Hook::TcPod, right.ifindex)]);
     Ok(())
@@ -95,9 +99,17 @@ fn x4_a_driver_without_native_xdp_gets_generic_mode() -> Result<()> {
     sh("ip link add br0 type bridge; ip link set br0 up")?;
     let folder = Folder::new();
     for _ in 0..2 {
-        let attachments = switched(folder.open(limits())?, &[nic("br0")?], &[])?;
+        let Switched { attachments, refused } =
+            folder.open(limits())?.switch_programs(&[nic("br0")?], &[])?;
+        if let ([AttachError::Xdp { .. }], true) = (refused.as_slice(), no_xdp_on_bridges()?) {
+            println!(
+                "SKIP a_driver_without_native_xdp_gets_generic_mode: this kernel takes no XDP on a bridge"
+            );
+            return Ok(());
+        }
+        assert!(refused.is_empty(), "{refused:?}");
         let modes: Vec<_> = attachments.list().map(|attached| (attached.hook, attached.mode)).collect();
-        assert_eq!(modes, [(Hook::XdpNic, Mode::Generic), (Hook::TcNic, Mode::Tcx)]);
+        assert_eq!(modes, [(Hook::XdpNic, Mode::Generic), (Hook::TcNic, tc_mode()?)]);
     }
     Ok(())
 }
@@ -137,7 +149,7 @@ fn detach_leaves_nothing_and_may_be_repeated() -> Result<()> {
     assert_eq!(detach(&folder.path)?.programs.len(), 4);
     assert!(!folder.path.exists());
     assert!(xdp_program("left").is_err() && xdp_program("right").is_err());
-    assert_eq!((tcx_programs("left")?, tcx_programs("right")?), (0, 0));
+    assert_eq!((tc_programs("left")?, tc_programs("right")?), (0, 0));
     gone("prog", &programs)?;
     gone("map", &maps)?;
     assert_eq!(detach(&folder.path)?.programs, []);
@@ -166,6 +178,12 @@ fn bpftool_shows_named_fields() -> Result<()> {
     }
     assert!(dump("NEXTHOPS")?.contains("destination_mac"));
     Ok(())
+}
+
+/// Linux 5.10 refuses generic XDP on a bridge, 6.1 takes it.
+fn no_xdp_on_bridges() -> Result<bool> {
+    use aya::util::KernelVersion;
+    Ok(KernelVersion::current()? < KernelVersion::new(6, 1, 0))
 }
 
 fn map_ids(folder: &Path) -> Result<Vec<u32>> {

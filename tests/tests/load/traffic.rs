@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use netroute_common::verdict::{Hook, Reason};
+use netroute_common::verdict::Reason;
 use netroute_tests::namespace::output;
 use netroute_user::apply::{MapStore, apply};
 use netroute_user::compile::image::Limits;
 use netroute_user::load::{Attachments, Loader, Mode, NicDevice, detach};
 use netroute_user::plan::diff;
 
-use crate::wire::{Folder, Wire, limits, object, switched, tcx_programs};
+use crate::wire::{Folder, Wire, limits, object, switched, tc_mode, tc_programs, tcx_programs};
 
 #[test]
 fn programs_forward_and_count() -> Result<()> {
@@ -23,12 +23,12 @@ fn programs_forward_and_count() -> Result<()> {
     apply(&diff(&store.read()?, &wire.image), &mut store)?;
     let attachments = switched(loaded, &Wire::nics()?, &[])?;
     let modes: Vec<Mode> = attachments.list().map(|attached| attached.mode).collect();
-    assert_eq!(modes, [Mode::Native, Mode::Tcx, Mode::Native, Mode::Tcx]);
+    assert_eq!(modes, [Mode::Native, tc_mode()?, Mode::Native, tc_mode()?]);
     let sent = wire.without_loss(|| {
         std::thread::sleep(Duration::from_millis(200));
         Ok(())
     })?;
-    let forwarded = counters.verdict(Hook::XdpNic, Reason::Forwarded)?;
+    let forwarded = counters.verdict(wire.hook(), Reason::Forwarded)?;
     assert_eq!(forwarded.packets, sent);
     assert_eq!(counters.route(16)?, forwarded);
     assert_eq!(counters.next_hop(8)?.packets, sent);
@@ -125,7 +125,7 @@ fn n14_an_upgrade_takes_over_from_another_layout_without_loss() -> Result<()> {
         Ok(())
     })?;
     assert!(!folder.path.join("v0").exists());
-    assert_eq!(tcx_programs("left")?, 1, "taken over, not doubled");
+    assert_eq!(tc_programs("left")?, 1, "taken over, not doubled");
     assert_eq!(std::fs::read_dir(folder.path.join("v1/links"))?.count(), 4);
     Ok(())
 }

@@ -6,12 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
 use netroute_common::layout::route::{Group, KIND_NEIGHBOUR, Member, NextHop, Route};
+use netroute_common::verdict::Hook;
 use netroute_tests::namespace::{Namespace, enter, ifindex, mac, output, sh};
 use netroute_tests::stream::{self, Receiver};
 use netroute_user::apply::{MapStore, apply};
 use netroute_user::compile::image::{Image, Limits};
-use netroute_user::load::{Attachments, LoadError, Loaded, Loader, NicDevice, PodDevice, Switched, detach};
+use netroute_user::load::{
+    Attachments, LoadError, Loaded, Loader, Mode, NicDevice, PodDevice, Switched, detach,
+};
 use netroute_user::plan::diff;
 
 /// The agent's folder of one test; gone with it.
@@ -77,7 +82,7 @@ impl Wire {
             port: 0,
             kind: KIND_NEIGHBOUR,
             alive: 1,
-            xdp: 1,
+            xdp: u8::from(veth_takes_xdp()),
             family: 4,
             source_mac: mac("right")?,
             destination_mac: far,
@@ -91,6 +96,11 @@ impl Wire {
         image.ports.insert(0, ifindex("right")?);
         image.routes4.insert("10.2.0.0/24".parse()?, Route { group: 8, stats: 16 });
         Ok(Self { left, right, image })
+    }
+
+    /// Where the stream is forwarded.
+    pub fn hook(&self) -> Hook {
+        if veth_takes_xdp() { Hook::XdpNic } else { Hook::TcNic }
     }
 
     pub fn nics() -> Result<[NicDevice; 2]> {
@@ -149,7 +159,36 @@ pub fn xdp_program(name: &str) -> Result<u32> {
     Ok(id.split_whitespace().next().context("no id")?.parse()?)
 }
 
+/// A veth with GRO takes what XDP redirects to its peer since Linux 5.13; before, only with a program of its
+/// own.
+fn veth_takes_xdp() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 13, 0))
+}
+
+/// How TC programs are attached here; asks the kernel whether it knows TCX.
+pub fn tc_mode() -> Result<Mode> {
+    Ok(if query_tcx("lo")?.is_some() { Mode::Tcx } else { Mode::Clsact })
+}
+
 pub fn tcx_programs(name: &str) -> Result<usize> {
-    use aya::programs::{SchedClassifier, TcAttachType};
-    Ok(SchedClassifier::query_tcx(name, TcAttachType::Ingress)?.1.len())
+    Ok(query_tcx(name)?.unwrap_or(0))
+}
+
+/// TC programs by links and by filters.
+pub fn tc_programs(name: &str) -> Result<usize> {
+    let filters = output("tc", &["filter", "show", "dev", name, "ingress"])?;
+    Ok(tcx_programs(name)? + filters.matches("direct-action").count())
+}
+
+/// `None` before Linux 6.6.
+fn query_tcx(name: &str) -> Result<Option<usize>> {
+    match SchedClassifier::query_tcx(name, TcAttachType::Ingress) {
+        Ok((_, programs)) => Ok(Some(programs.len())),
+        Err(ProgramError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(nix::libc::EINVAL) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -8,7 +8,10 @@ use crate::process;
 use crate::progress::Step;
 
 /// Command, and the Debian package that has it.
-const TOOLS: [(&str, &str); 9] = [
+type Tool = (&'static str, &'static str);
+
+/// For agent, lab and tests.
+pub const TOOLS: [Tool; 9] = [
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
     ("nft", "nftables"),
@@ -20,17 +23,29 @@ const TOOLS: [(&str, &str); 9] = [
     ("faketime", "faketime"),
 ];
 
+/// For test machines with other kernels.
+pub const MACHINE: [Tool; 8] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("cpio", "cpio"),
+    ("strip", "binutils"),
+    ("gzip", "gzip"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("lz4", "lz4"),
+    ("nsenter", "util-linux"),
+];
+
 /// Packages whose command is not there.
-pub fn missing() -> Vec<&'static str> {
-    TOOLS
+pub fn missing_of(tools: &[Tool]) -> Vec<&'static str> {
+    tools
         .iter()
         .filter(|(command, _)| process::find(command).is_none())
         .map(|(_, package)| *package)
         .collect()
 }
 
-pub fn ensure() -> Result<()> {
-    let packages = missing();
+pub fn ensure(tools: &[Tool]) -> Result<()> {
+    let packages = missing_of(tools);
     if packages.is_empty() {
         return Ok(());
     }
@@ -49,7 +64,7 @@ pub fn ensure() -> Result<()> {
         step.run(update).with_context(|| format!("cannot install {list}: cannot fetch the package index"))?;
         step.run(install(&packages)).with_context(|| format!("cannot install {list}"))?;
     }
-    let left = missing();
+    let left = missing_of(tools);
     if !left.is_empty() {
         bail!("apt installed {list}, but commands of {} are still missing", left.join(" "));
     }

@@ -3,6 +3,7 @@
 //! The state of the machine itself is looked at each time; nothing is believed because it was done before.
 
 mod apt;
+pub mod archive;
 mod bpf_linker;
 mod bpffs;
 mod rust_src;
@@ -54,9 +55,9 @@ pub fn for_build() -> Result<Toolchain> {
 /// if something is missing.
 pub fn for_machine() -> Result<Toolchain> {
     let toolchain = for_build()?;
-    if !apt::missing().is_empty() {
+    if !apt::missing_of(&apt::TOOLS).is_empty() {
         let _lock = lock(&Paths::find()?.cache)?;
-        apt::ensure()?;
+        apt::ensure(&apt::TOOLS)?;
     }
     bpffs::ensure()?;
     if !Path::new(KERNEL_BTF).exists() {
@@ -65,8 +66,18 @@ pub fn for_machine() -> Result<Toolchain> {
     Ok(toolchain)
 }
 
+/// Other stock kernels, and a machine to run them on. Needs root if a package is missing.
+pub fn for_kernels() -> Result<()> {
+    let paths = Paths::find()?;
+    if !apt::missing_of(&apt::MACHINE).is_empty() {
+        let _lock = lock(&paths.cache)?;
+        apt::ensure(&apt::MACHINE)?;
+    }
+    Ok(())
+}
+
 /// Held while the cache or the system is changed, so that two set-ups at once do the work once.
-fn lock(cache: &Path) -> Result<File> {
+pub fn lock(cache: &Path) -> Result<File> {
     fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let path = cache.join(LOCK);
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;

@@ -14,6 +14,8 @@ pub struct Outcome {
     pub failed: Vec<String>,
     pub skipped: Vec<Skip>,
     pub measured: Vec<String>,
+    /// `name value` of lines `FACT name value`: what a test found out about the kernel.
+    pub facts: Vec<String>,
 }
 
 /// Where in the output a line stands.
@@ -52,6 +54,7 @@ pub fn read(output: &[String], success: bool) -> Outcome {
                 }
             }
             outcome.measured.extend(line.strip_prefix("MEASURED ").map(str::to_owned));
+            outcome.facts.extend(line.strip_prefix("FACT ").map(str::to_owned));
         } else if let (Section::Failed, None, Some(name)) = (section, test, line.strip_prefix("    ")) {
             outcome.failed.push(name.to_owned());
         }

@@ -3,6 +3,7 @@
 //! A test that finds that it cannot run here prints `SKIP name: reason`; it then counts as skipped
 //! and not as passed. A line `MEASURED text` of a passed test is repeated at the end.
 
+mod kernels;
 pub mod libtest;
 mod suite;
 
@@ -21,7 +22,10 @@ use libtest::{Outcome, Skip};
 use suite::{Kind, Suite};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    elsewhere: Option<Elsewhere>,
     /// Run only tests whose name contains one of these
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
@@ -31,6 +35,12 @@ pub struct Args {
     /// Print each fact of docs/semantics.md with the tests that name it; build and run nothing
     #[arg(long)]
     list_semantics: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Elsewhere {
+    /// Run a choice of the tests on Debian's stock kernels, in emulated machines
+    Kernels(kernels::Args),
 }
 
 /// What became of all suites.
@@ -46,6 +56,9 @@ struct Total {
 pub fn run(args: &Args) -> Result<()> {
     if args.list_semantics {
         return semantics::run();
+    }
+    if let Some(Elsewhere::Kernels(args)) = &args.elsewhere {
+        return kernels::run(args);
     }
     let paths = Paths::find()?;
     let root = process::is_root();
@@ -89,7 +102,7 @@ fn broken_builds(paths: &Paths, built: &[Suite], filters: &[String], root: bool)
 
 impl Total {
     fn add(&mut self, suite: &str, outcome: Outcome) {
-        let Outcome { passed, failed, skipped, measured } = outcome;
+        let Outcome { passed, failed, skipped, measured, facts: _ } = outcome;
         self.passed += passed;
         self.failed.extend(failed.into_iter().map(|test| format!("{suite}: {test}")));
         self.skipped.extend(skipped);

@@ -81,17 +81,24 @@ impl Kind {
 pub struct Suite {
     pub kind: Kind,
     package: String,
-    target: String,
+    pub target: String,
     /// Folder of the package: where cargo runs its tests.
-    folder: PathBuf,
-    program: PathBuf,
+    pub folder: PathBuf,
+    pub program: PathBuf,
 }
 
 /// Builds all tests of the workspace, and the programs that they start.
 pub fn build(paths: &Paths) -> Result<Vec<Suite>> {
+    build_only(paths, &[])
+}
+
+/// Builds the integration tests of these names, or all tests if there are none, and the programs that they
+/// start.
+pub fn build_only(paths: &Paths, targets: &[&str]) -> Result<Vec<Suite>> {
     let mut cargo = Command::new("cargo");
     cargo
         .args(["test", "--release", "--workspace", "--no-run", "--message-format=json-render-diagnostics"])
+        .args(targets.iter().flat_map(|target| ["--test", target]))
         .current_dir(&paths.workspace)
         .stdout(Stdio::piped());
     let mut child = cargo.spawn().context("cannot start cargo")?;

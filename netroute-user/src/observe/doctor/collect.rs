@@ -5,12 +5,15 @@ use std::str::FromStr;
 
 use netlink_packet_core::parse_u32;
 use netlink_packet_route::AddressFamily;
+use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::rule::RuleMessage;
+use netroute_common::abi::RTPROT_NETROUTE;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{Facts, Nic};
 use crate::compile::admission::dynamic_only;
 use crate::compile::mirror::{Fib, FibKey};
+use crate::input::netlink::parse::neighbour::neighbour;
 use crate::kernel::{KernelState, Link};
 use crate::netlink::NetlinkError;
 use crate::netlink::genl;
@@ -18,6 +21,7 @@ use crate::netlink::request::{Request, Requests};
 use crate::netlink::socket::Protocol;
 use crate::observe::nic;
 
+const RTM_GETNEIGH: u16 = 30;
 const RTM_GETRULE: u16 = 34;
 const RULE_HEADER_BYTES: usize = 12;
 const FRA_PRIORITY: u16 = 6;
@@ -32,18 +36,21 @@ pub struct Subject<'a> {
     /// Interface indices of the configured interfaces that are present.
     pub interfaces: &'a [u32],
     pub routes: &'a Fib,
+    /// Interface indices that the agent serves by TC filters.
+    pub filters: &'a [u32],
     /// Folder that maps are pinned in (need not exist yet).
     pub bpffs: &'a Path,
 }
 
 /// Reads everything anew; what cannot be read stays `None`.
 pub async fn collect(subject: Subject<'_>) -> Result<Facts, NetlinkError> {
-    let Subject { state, interfaces, routes, bpffs } = subject;
+    let Subject { state, interfaces, routes, filters, bpffs } = subject;
     let modes = nic::xdp_modes().await?;
     let mut nics = Vec::new();
     for link in interfaces.iter().filter_map(|index| state.links.get(index)) {
         let mut facts = describe(link, state);
         facts.features = nic::active_features(link.index).await?;
+        facts.filter = filters.contains(&link.index);
         facts.xdp = modes.get(&link.index).copied();
         nics.push(facts);
     }
@@ -59,6 +66,7 @@ pub async fn collect(subject: Subject<'_>) -> Result<Facts, NetlinkError> {
         rp_filter_all: read("/proc/sys/net/ipv4/conf/all/rp_filter"),
         policy_rules: policy_rules().await?,
         shadowed: shadowed(state, routes),
+        managed_neighbours: managed_neighbours().await?,
         nics,
     })
 }
@@ -75,6 +83,7 @@ fn describe(link: &Link, state: &KernelState) -> Nic {
         features: None,
         xdp: None,
         xdp_transmit: link.xdp_transmit,
+        filter: false,
     }
 }
 
@@ -119,6 +128,18 @@ async fn policy_rules() -> Result<Vec<(u32, &'static str)>, NetlinkError> {
         }
     }
     Ok(found)
+}
+
+/// Whether entries that carry our mark have the flag that was asked for along with it.
+async fn managed_neighbours() -> Result<Option<bool>, NetlinkError> {
+    let mut requests = Requests::open(Protocol::Route)?;
+    let request = Request::new(RTM_GETNEIGH, 0, &NeighbourMessage::default());
+    let dump = requests.dump("the neighbours", &request, Vec::new, |managed, frame| {
+        let ours = neighbour(frame.payload).filter(|entry| entry.protocol == RTPROT_NETROUTE);
+        managed.extend(ours.map(|entry| entry.managed));
+    });
+    let managed: Vec<bool> = dump.await?;
+    Ok((!managed.is_empty()).then(|| managed.contains(&true)))
 }
 
 /// The kernel leaves the attribute out for priority 0.

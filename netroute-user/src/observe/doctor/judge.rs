@@ -5,10 +5,6 @@ use crate::observe::nic::XdpMode;
 
 /// First kernel the programs load on.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
-/// First kernel that keeps neighbours resolved by itself.
-const MANAGED_NEIGHBOURS: (u32, u32) = (5, 16);
-/// First kernel with TCX links.
-const TCX: (u32, u32) = (6, 6);
 /// Largest frame that drivers with one page per packet take with XDP: a page without the room
 /// for headers (256) and the buffer's own bookkeeping (320), and the Ethernet header.
 const NATIVE_XDP_MTU: u32 = 4096 - 256 - 320 - 14;
@@ -17,7 +13,7 @@ const NATIVE_XDP_MTU: u32 = 4096 - 256 - 320 - 14;
 #[must_use]
 pub fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = Vec::new();
-    let machine: [(&str, Found, &str); 8] = [
+    let machine: [(&str, Found, &str); 9] = [
         ("kernel", kernel(facts), "new enough"),
         ("btf", btf(facts), "the kernel describes its types"),
         ("bpffs", bpffs(facts), "mounted"),
@@ -26,12 +22,14 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
         ("rp-filter", rp_filter(facts), "not strict on any of the interfaces"),
         ("policy-rules", policy_rules(facts), "none beside the kernel's own"),
         ("foreign-route", foreign(facts), "no custom route is shadowed"),
+        ("neighbours", neighbours(facts), "the kernel keeps next hops resolved"),
     ];
-    let nics: [(&str, NicCheck, &str); 7] = [
+    let nics: [(&str, NicCheck, &str); 8] = [
         ("addressing", addressing, "static on all interfaces"),
         ("enslaved", enslaved, "no interface is a port of another"),
         ("lro", lro, "off on all interfaces"),
         ("rx-vlan", rx_vlan, "VLAN tags are left in received packets"),
+        ("tc-link", tc_link, "TCX where attached"),
         ("xdp-mode", xdp_mode, "native where attached"),
         ("mtu", mtu, "within the limit of native XDP"),
         ("xdp-transmit", xdp_transmit, "all interfaces take redirected packets"),
@@ -80,20 +78,17 @@ fn kernel(facts: &Facts) -> Found {
             format!("boot Linux {need}.{minor_need} or later"),
         )];
     }
-    let mut found = Found::new();
-    if version < MANAGED_NEIGHBOURS {
-        found.push(warn(
-            format!("Linux {major}.{minor} does not keep next hops resolved by itself (5.16 does)"),
+    Found::new()
+}
+
+fn neighbours(facts: &Facts) -> Found {
+    let finding = || {
+        warn(
+            "this kernel does not keep next hops resolved by itself (Linux 5.16 does)",
             "nothing must be done: the agent asks again in intervals",
-        ));
-    }
-    if version < TCX {
-        found.push(warn(
-            format!("Linux {major}.{minor} has no TCX links (6.6 has): clsact filters are used"),
-            "nothing must be done; do not remove the clsact qdisc of the interfaces",
-        ));
-    }
-    found
+        )
+    };
+    (facts.managed_neighbours == Some(false)).then(finding).into_iter().collect()
 }
 
 fn btf(facts: &Facts) -> Found {
@@ -212,6 +207,16 @@ fn rx_vlan(nic: &Nic) -> Option<Finding> {
     (real && on(nic, "rx-vlan-hw-parse")).then(|| warn(finding(), format!("ethtool -K {name} rxvlan off")))
 }
 
+fn tc_link(nic: &Nic) -> Option<Finding> {
+    let name = &nic.name;
+    nic.filter.then(|| {
+        warn(
+            format!("TC of {name} is a clsact filter, not a TCX link (Linux 6.6)"),
+            "nothing must be done; do not remove the clsact qdisc of the interface",
+        )
+    })
+}
+
 fn xdp_mode(nic: &Nic) -> Option<Finding> {
     let name = &nic.name;
     let finding = || format!("XDP runs in generic mode on {name}: correct, but slower than native");
@@ -241,8 +246,22 @@ fn xdp_transmit(nic: &Nic) -> Option<Finding> {
         }
         _ => format!("use a driver with XDP redirect for {name}"),
     };
-    let finding = || format!("{name} does not take packets redirected by XDP: the kernel forwards them");
-    (nic.xdp_transmit == Some(false)).then(|| warn(finding(), fix))
+    match nic.xdp_transmit {
+        Some(true) => None,
+        Some(false) => {
+            let finding = format!("{name} does not take packets redirected by XDP: the kernel forwards them");
+            Some(warn(finding, fix))
+        }
+        // Hardware is believed to, see the compilation of next hops.
+        None if nic.kind.is_none() => None,
+        None => {
+            let finding = format!(
+                "this kernel does not tell whether {name} takes packets redirected by XDP (Linux 6.3 does): TC \
+                 forwards them"
+            );
+            Some(warn(finding, "nothing must be done"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -285,7 +304,8 @@ mod tests {
     #[test]
     fn each_fact_has_its_complaint() {
         assert_eq!(complaints(|facts| facts.kernel = Some((4, 19))), ["kernel"]);
-        assert_eq!(complaints(|facts| facts.kernel = Some((6, 1))), ["kernel"]);
+        assert_eq!(complaints(|facts| facts.managed_neighbours = Some(false)), ["neighbours"]);
+        assert_eq!(complaints(|facts| facts.managed_neighbours = Some(true)), [""; 0]);
         assert_eq!(complaints(|facts| facts.btf = false), ["btf"]);
         assert_eq!(complaints(|facts| facts.bpffs = false), ["bpffs"]);
         assert_eq!(complaints(|facts| facts.jit = Some(0)), ["jit"]);
@@ -308,7 +328,11 @@ mod tests {
         assert_eq!(nic(|nic| nic.features = Some(["rx-vlan-hw-parse".to_owned()].into())), ["rx-vlan"]);
         assert_eq!(nic(|nic| nic.xdp = Some(XdpMode::Generic)), ["xdp-mode"]);
         assert_eq!(nic(|nic| nic.mtu = 9000), ["mtu"]);
+        assert_eq!(nic(|nic| nic.filter = true), ["tc-link"]);
         assert_eq!(nic(|nic| nic.xdp_transmit = Some(false)), ["xdp-transmit"]);
+        assert_eq!(nic(|nic| nic.xdp_transmit = None), [""; 0], "hardware");
+        let unknown = |nic: &mut Nic| (nic.xdp_transmit, nic.kind) = (None, Some("veth".to_owned()));
+        assert_eq!(nic(unknown), ["xdp-transmit"]);
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub struct Facts {
     /// Custom routes for whose prefix the kernel has a foreign route of a better or equal metric,
     /// with that metric.
     pub shadowed: Vec<(FibKey, u32)>,
+    /// Neighbours that the agent asked the kernel to keep resolved: whether it does; `None` if there
+    /// are none.
+    pub managed_neighbours: Option<bool>,
     pub nics: Vec<Nic>,
 }
 
@@ -78,4 +81,6 @@ pub struct Nic {
     pub features: Option<BTreeSet<String>>,
     pub xdp: Option<XdpMode>,
     pub xdp_transmit: Option<bool>,
+    /// Served by a TC filter instead of a TCX link.
+    pub filter: bool,
 }

@@ -1,8 +1,4 @@
 //! Debian's package `rust-src`, from the mirror that apt already uses.
-//!
-//! apt itself does it, with sources and state of its own in a scratch folder: so signature of the
-//! index and checksum of the package are verified as always, its proxy settings hold, and the
-//! machine's own sources stay as they are. No root needed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,125 +6,40 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process;
 use crate::progress::Step;
+use crate::setup::archive::{self, Archive};
 
 /// Where a release of Rust can be, newest first; backports keep several releases side by side.
 const SUITES: [&str; 5] = ["trixie-backports", "sid", "forky", "trixie", "bookworm-backports"];
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Folder below `scratch` with the sources of `release`, `library` in it.
 pub fn fetch(release: &str, scratch: &Path, step: &Step) -> Result<PathBuf> {
-    for program in ["apt-get", "dpkg-deb", "tar"] {
-        if process::find(program).is_none() {
-            bail!("{program} is missing: this is no Debian");
-        }
-    }
-    let mirrors = mirrors()?;
+    let mirrors = archive::mirrors()?;
     let mut tried = Vec::new();
     for mirror in &mirrors {
         for suite in SUITES {
             step.note(&format!("index of {suite} on {mirror}"));
-            let apt = Apt::new(mirror, suite, scratch)?;
-            let Some(version) = apt.version_of(release, step)? else {
+            let archive = Archive::new(scratch.join(format!("apt-{suite}")), &[(mirror.clone(), suite)])?;
+            let Some(version) = version_of(&archive, release, step)? else {
                 tried.push(suite);
                 continue;
             };
             step.say(&format!("Debian package rust-src {version} of {suite} on {mirror}"));
-            return unpack(&apt.download(&version, step)?, release, scratch);
+            let package = archive.download(&format!("rust-src={version}"), step)?;
+            return unpack(&package, release, scratch);
         }
     }
     bail!("not in {} on {}", tried.join(", "), mirrors.join(", "))
 }
 
-/// The Debian archives among apt's sources, as they are written there.
-fn mirrors() -> Result<Vec<String>> {
-    // Without release information: the lists of a fresh machine are empty.
-    let sites = process::read(Command::new("apt-get").args([
-        "--no-release-info",
-        "indextargets",
-        "--format",
-        "$(SITE)",
-        "Created-By: Packages",
-    ]))?;
-    let mut mirrors: Vec<String> = Vec::new();
-    for site in sites.lines().map(|site| site.trim_end_matches('/')) {
-        if site.ends_with("/debian") && !mirrors.iter().any(|known| known == site) {
-            mirrors.push(site.to_owned());
-        }
+/// Debian's version of the package for Rust `release`, `None` if the suite or the release is not there.
+fn version_of(archive: &Archive, release: &str, step: &Step) -> Result<Option<String>> {
+    if archive.update(step).is_err() {
+        return Ok(None);
     }
-    if mirrors.is_empty() {
-        bail!("apt uses no Debian mirror (no source that ends with /debian)");
-    }
-    Ok(mirrors)
-}
-
-/// apt with one suite of one mirror as its whole world.
-struct Apt {
-    folder: PathBuf,
-    options: Vec<String>,
-}
-
-impl Apt {
-    fn new(mirror: &str, suite: &str, scratch: &Path) -> Result<Self> {
-        let folder = scratch.join(format!("apt-{suite}"));
-        for part in ["lists/partial", "cache/archives/partial", "download"] {
-            let part = folder.join(part);
-            fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
-        }
-        let signed =
-            if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
-        let source = folder.join("sources.list");
-        fs::write(&source, format!("deb {signed}{mirror} {suite} main\n"))
-            .with_context(|| format!("cannot write {}", source.display()))?;
-        let at = |part: &str| folder.join(part).display().to_string();
-        let options = [
-            format!("Dir::Etc::SourceList={}", at("sources.list")),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            "Dir::State::Status=/dev/null".to_owned(),
-            format!("Dir::State::Lists={}", at("lists")),
-            format!("Dir::Cache={}", at("cache")),
-            // The download user of apt cannot write into a home folder.
-            "APT::Sandbox::User=".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::Retries=1".to_owned(),
-            "Acquire::http::Timeout=20".to_owned(),
-            // A suite that cannot be fetched is an error, not a warning.
-            "APT::Update::Error-Mode=any".to_owned(),
-        ];
-        Ok(Self { folder, options: options.into() })
-    }
-
-    /// Debian's version of the package for Rust `release`, `None` if the suite or the release is not there.
-    fn version_of(&self, release: &str, step: &Step) -> Result<Option<String>> {
-        let mut update = self.command("apt-get");
-        update.args(["-q", "update"]);
-        if step.run(update).is_err() {
-            return Ok(None);
-        }
-        let known = process::read(self.command("apt-cache").args(["madison", "rust-src"]))?;
-        let versions = known.lines().filter_map(|line| line.split('|').nth(1).map(str::trim));
-        Ok(versions.into_iter().find(|version| is_release(version, release)).map(str::to_owned))
-    }
-
-    fn download(&self, version: &str, step: &Step) -> Result<PathBuf> {
-        let folder = self.folder.join("download");
-        let mut download = self.command("apt-get");
-        download.args(["-q", "download"]).arg(format!("rust-src={version}")).current_dir(&folder);
-        step.run(download)?;
-        let mut packages = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
-        packages
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .with_context(|| format!("apt left no package in {}", folder.display()))
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        for option in &self.options {
-            command.args(["-o", option]);
-        }
-        command
-    }
+    let known = archive.ask(&["madison", "rust-src"])?;
+    let versions = known.lines().filter_map(|line| line.split('|').nth(1).map(str::trim));
+    Ok(versions.into_iter().find(|version| is_release(version, release)).map(str::to_owned))
 }
 
 /// `1.95.0+dfsg1-2~bpo13+1` is a package of release `1.95.0`, `1.95.01` is none.
