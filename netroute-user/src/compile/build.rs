@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use netroute_common::host::strides::Strides;
 use netroute_common::layout::route::{
     FIRST_FREE_ID, FIRST_OWN_STATS, KIND_KERNEL, KIND_LOCAL, KIND_NOT_FORWARDED, KIND_UNRESOLVED,
     MAX_MEMBERS, Member, Route, UNCOUNTED, fixed_id,
@@ -85,11 +84,7 @@ impl<'a> Builder<'a> {
             }
         }
         self.hosts(&table, &mut budget);
-        let routes4 = self.image.routes4.iter();
-        let numbers =
-            routes4.map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
-        self.image.strides =
-            Strides::build(numbers, self.inputs.limits.blocks4, &self.inputs.installed.strides);
+        self.image.build_strides(self.inputs.limits, self.inputs.installed);
         let (next_hops, ports) = self.next_hops.finish();
         self.image.next_hops = next_hops;
         self.image.ports = ports;

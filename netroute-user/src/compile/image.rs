@@ -21,6 +21,17 @@ pub struct Image {
     pub ports: BTreeMap<u32, u32>,
 }
 
+impl Image {
+    /// Builds `strides` from `routes4`; blocks that `installed` has keep their index.
+    pub fn build_strides(&mut self, limits: Limits, installed: &Self) {
+        let numbers = self
+            .routes4
+            .iter()
+            .map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
+        self.strides = Strides::build(numbers, limits.blocks4, &installed.strides);
+    }
+}
+
 /// Capacities of the maps, entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -45,7 +45,7 @@ fn run() -> Result<Vec<Row>> {
     let changes = if quick() { CHANGES / 10 } else { CHANGES };
     bench.latency("control.api", "a route added by the API is in the map", changes, &add(&bench.agent)?)?;
     let manifests = folder.path().join("manifests");
-    let by_manifest = |entry: &RouteEntry| put(&manifests, "one", &[entry.clone()]);
+    let by_manifest = |entry: &RouteEntry| put(&manifests, "one", std::slice::from_ref(entry));
     bench.latency("control.manifest", "a route in a new manifest is in the map", changes, &by_manifest)?;
     for routes in LOADS.into_iter().filter(|routes| !quick() || *routes <= 1_000) {
         bench.load(&manifests, routes)?;

@@ -23,7 +23,6 @@ use netroute_user::plan::diff;
 use super::BPFFS;
 use crate::baseline::Tool;
 use crate::sink::loader;
-use crate::tables;
 
 const NEXT_HOP: [u8; 4] = [10, 2, 0, 2];
 const MTU: u32 = 1500;
