@@ -305,7 +305,10 @@ mod tests {
         assert_eq!(second.at_root((two >> 16) as usize).group & !BELOW, index_of_two);
         let index_of_three = second.at_root((three >> 16) as usize).group & !BELOW;
         assert!(!first.blocks.contains_key(&index_of_three));
-        let unchanged = |index| Arc::ptr_eq(&first.blocks[&index], &second.blocks[&index]);
+        let unchanged = |index: u32| match (first.blocks.get(&index), second.blocks.get(&index)) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
         assert!(unchanged(index_of_two), "the same memory serves both");
         // No room: the trie answers for the one that came last, and all is as before for the others.
         let full =
