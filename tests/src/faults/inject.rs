@@ -10,6 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     agent::{Agent, Node, eventually, program},
@@ -141,25 +145,20 @@ impl Calls {
 impl Tracer {
     /// Lets go, and says what was called meanwhile.
     pub fn stop(mut self) -> Result<Calls> {
-        self.end();
+        // On this signal strace lets go of the process and writes what it has not written yet.
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, Signal::SIGTERM)?;
+        eventually("strace to end", super::PATIENCE, || Ok(self.child.try_wait()?.is_some()))?;
         Calls::read(&self.log)
-    }
-
-    fn end(&mut self) {
-        // On this signal strace lets go of the process before it ends; an ended one needs none.
-        if let Ok(pid) = i32::try_from(self.child.id())
-            && matches!(self.child.try_wait(), Ok(None))
-        {
-            let pid = nix::unistd::Pid::from_raw(pid);
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        }
-        let _ = self.child.wait();
     }
 }
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        self.end();
+        // The kernel lets go of what a dead tracer held. Asked politely, strace (6.1) waits for ever
+        // when the process dies at the same moment. Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
