@@ -16,13 +16,15 @@ const BPF: &str = "bpf";
 const FILE: &str = "write,fsync,rename,renameat,renameat2";
 const SMALLER: &str = "limits: {routes4: 5000, routes6: 5000, groups: 100, nextHops: 200, routeStats: 300}";
 
-/// Which of `count` steps to try: all, or some by chance with the first and the last.
-fn steps(rng: &mut fastrand::Rng, count: usize, all: bool, some: usize) -> Vec<usize> {
-    if all || count <= some {
-        return (1..=count).collect();
+/// Which steps to try: all, or some by chance with the first and the last.
+fn steps(rng: &mut fastrand::Rng, mut calls: Vec<usize>, all: bool, some: usize) -> Vec<usize> {
+    if all || calls.len() <= some {
+        return calls;
     }
-    let mut chosen = rng.choose_multiple(2..count, some.saturating_sub(2));
-    chosen.extend([1, count]);
+    let (first, last) = (calls.remove(0), calls.pop());
+    let mut chosen = rng.choose_multiple(calls, some.saturating_sub(2));
+    chosen.push(first);
+    chosen.extend(last);
     chosen.sort_unstable();
     chosen
 }
@@ -50,9 +52,11 @@ fn first_start(all: bool) -> Result<()> {
     transit.router.ns().ip(kernel)?;
     detach()?;
     let (killed, calls) = Injection::count(BPF).start(&node)?;
-    let count = calls.most();
+    let calls = calls.changing();
+    let count = calls.len();
     ensure!(!killed && count > 20, "a first start made {count} calls of bpf()");
-    let chosen = steps(&mut rng, count, all, 10);
+    let chosen = steps(&mut rng, calls, all, 10);
+    let (tried, mut died) = (chosen.len(), 0);
     println!("MEASURED first start: {count} calls of bpf(), killed at {} of them", chosen.len());
     let mut census = None;
     let mut lost = 0;
@@ -60,6 +64,7 @@ fn first_start(all: bool) -> Result<()> {
         detach()?;
         let stream = UdpStream::start(&transit.spec()?.rate(RATE))?;
         let (killed, _) = Injection::kill(BPF, at).start(&node)?;
+        died += usize::from(killed);
         let agent = Agent::start(node.clone()).with_context(|| format!("after death at call {at}"))?;
         whole(&agent).with_context(|| format!("after death at call {at}"))?;
         stream.wait_for(200, PATIENCE)?;
@@ -73,6 +78,8 @@ fn first_start(all: bool) -> Result<()> {
         census.await_no_more(&agent, 8 << 10).with_context(|| format!("after death at call {at}"))?;
         agent.stop()?;
     }
+    // Not every run makes the same number of calls.
+    ensure!(2 * died >= tried, "died at only {died} of {tried} steps");
     println!("MEASURED first start: {lost} packets lost while programs came and went");
     Ok(())
 }
@@ -90,19 +97,23 @@ fn reload(all: bool) -> Result<()> {
     let other = |round: usize| if round.is_multiple_of(2) { &sized } else { &plain };
     std::fs::write(&node.config, other(0))?;
     let (killed, calls) = Injection::count(BPF).start(&node)?;
-    let count = calls.most();
+    let calls = calls.changing();
+    let count = calls.len();
     ensure!(!killed && count > 20, "a reload made {count} calls of bpf()");
-    let chosen = steps(&mut rng, count, all, 10);
+    let chosen = steps(&mut rng, calls, all, 10);
+    let (tried, mut died) = (chosen.len(), 0);
     println!("MEASURED reload: {count} calls of bpf(), killed at {} of them", chosen.len());
     let stream = UdpStream::start(&transit.spec()?.rate(RATE))?;
     for (round, at) in (1..).zip(chosen) {
         std::fs::write(&node.config, other(round))?;
         let (killed, _) = Injection::kill(BPF, at).start(&node)?;
+        died += usize::from(killed);
         let agent = Agent::start(node.clone()).with_context(|| format!("after death at call {at}"))?;
         whole(&agent).with_context(|| format!("after death at call {at} ({killed})"))?;
         census.await_no_more(&agent, 8 << 10).with_context(|| format!("after death at call {at}"))?;
         agent.stop()?;
     }
+    ensure!(2 * died >= tried, "died at only {died} of {tried} steps");
     lost_nothing("reload, killed at its steps", stream).map(drop)
 }
 
@@ -128,11 +139,13 @@ fn change(calls: &'static str, all: bool, some: usize) -> Result<()> {
     let mut agent = transit.agent()?;
     let counting = Injection::count(calls).attach(&agent)?;
     agent.node.fed(&["route", "import", "-"], &batch(0))?.succeeded()?;
-    agent.await_state("10.51.0.0/24", "Port2", "active")?;
     let counted = counting.stop()?;
-    let count = counted.most();
+    agent.await_state("10.51.0.0/24", "Port2", "active")?;
+    let calls_made = counted.changing();
+    let count = calls_made.len();
     ensure!(count > 1, "a change made {count} calls of {calls}");
-    let chosen = steps(&mut rng, count, all, some);
+    let chosen = steps(&mut rng, calls_made, all, some);
+    let (tried, mut died) = (chosen.len(), 0);
     println!("MEASURED change: {count} calls of {calls} in one thread, killed at {} of them", chosen.len());
     let census = Census::of(&agent)?;
     let stream = UdpStream::start(&transit.spec()?.rate(RATE))?;
@@ -141,6 +154,7 @@ fn change(calls: &'static str, all: bool, some: usize) -> Result<()> {
         let tracer = Injection::kill(calls, at).attach(&agent)?;
         let said = agent.node.fed(&["route", "import", "-"], &batch(round))?;
         let dead = said.code != 0;
+        died += usize::from(dead);
         drop(tracer);
         agent = Agent::start(agent.kill9()?).with_context(|| format!("after death at call {at}"))?;
         whole(&agent).with_context(|| format!("after death at call {at}"))?;
@@ -149,6 +163,8 @@ fn change(calls: &'static str, all: bool, some: usize) -> Result<()> {
         ensure!(added == 4 || dead && added == 0, "call {at}: {added} of 4 routes, {said:?}");
         census.await_no_more(&agent, 8 << 10).with_context(|| format!("after death at call {at}"))?;
     }
+    // At the later ones the caller has had his answer.
+    ensure!(died > 0, "died before the answer at none of {tried} steps");
     lost_nothing(&format!("a change, killed at {calls}"), stream).map(drop)
 }
 

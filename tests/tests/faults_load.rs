@@ -43,7 +43,7 @@ fn a_map_too_small_for_the_kernels_routes() -> Result<()> {
         eventually("the agent to say that it does not fit", PATIENCE, || Ok(health(&agent)? != "ok"))?;
         let status = agent.json(&["status"])?;
         let problems = status["problems"].to_string();
-        ensure!(problems.contains("limits.routes4 (now 64)"), "{status:#}");
+        ensure!(problems.contains("`limits.routes4`") && problems.contains("64 entries"), "{status:#}");
         ensure!(agent.state(BEYOND, "Port3")? == "active", "{:#?}", agent.routes()?);
         // Nothing changes meanwhile: what did not fit is tried again later, not at once.
         let (begin, before) = (Instant::now(), Census::of(&agent)?.ticks);

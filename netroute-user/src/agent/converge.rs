@@ -91,6 +91,9 @@ impl Agent {
         let outcome = match result {
             Some(Ok(outcome)) => outcome,
             Some(Err(refusal)) if answers.is_empty() => {
+                if self.apply_problem.as_ref() != Some(&refusal.message) {
+                    error!(reason = %refusal.message, "maps not written");
+                }
                 // The same state would be refused again at once.
                 self.apply_problem = Some(refusal.message);
                 self.due = Some(Instant::now() + ATTACH_RETRY);

@@ -113,7 +113,12 @@ pub fn absorb(state: &mut KernelState, xdp: &mut XdpTransmit, notice: Notice) ->
         // IPv4 routes with the address as source go silently with it.
         Notice::AddressGone { ifindex, address } => (vec![Change::AddressGone { ifindex, address }], true),
         Notice::Neighbour(key, neighbour) => (vec![Change::Neighbour(key, neighbour)], false),
-        Notice::NeighbourGone(key) => (vec![Change::NeighbourGone(key)], false),
+        // Told in any case: an entry is not announced while it is being resolved for the first time,
+        // and whoever asked for it must hear that a carrier loss has taken it away.
+        Notice::NeighbourGone(key) => {
+            state.apply(Change::NeighbourGone(key));
+            return told(Change::NeighbourGone(key));
+        }
         Notice::Route { route, replace } => added(state, route, replace),
         Notice::RouteGone(route) => removed(state, &route),
         Notice::OwnRoute(route) => return told(Change::OwnRoute(route)),
@@ -207,3 +212,16 @@ fn has_hop(route: &KernelRoute, hop: &crate::kernel::KernelNextHop) -> bool {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_neighbour_never_announced_is_told() {
+        let key = NeighbourKey { ifindex: 2, address: "10.0.0.2".parse().expect("address") };
+        let (mut state, mut xdp) = (KernelState::default(), XdpTransmit::new());
+        let absorbed = absorb(&mut state, &mut xdp, Notice::NeighbourGone(key));
+        assert_eq!(absorbed.changes, [Change::NeighbourGone(key)]);
+    }
+}
