@@ -1,7 +1,7 @@
 //! The table: a kernel per line, and below it what each does otherwise.
 
 use super::packages::Kernel;
-use super::selection::{CHOSEN, Column};
+use super::selection::{CHOSEN, Column, LEFT_OUT, left_out};
 use super::verdict::Verdict;
 
 /// A kernel, how it came through, and seconds.
@@ -29,6 +29,9 @@ pub fn show(lines: &[Line<'_>]) -> String {
         let facts = verdict.facts();
         let fallbacks = facts.get("fallbacks").copied().unwrap_or("not told");
         text += &format!("\n{:<5} instead: {fallbacks}", kernel.series);
+        for (_, what, why) in LEFT_OUT.iter().filter(|(series, ..)| *series == kernel.series) {
+            text += &format!("\n{:<5} not run: {what}: {why}", kernel.series);
+        }
     }
     text.push('\n');
     text
@@ -51,13 +54,13 @@ fn row(line: &Line<'_>) -> Vec<String> {
     let release = kernel.release.trim_end_matches("-cloud-amd64").to_owned();
     let mut row = vec![kernel.series.clone(), release, format!("{loaded}/{}", PROGRAMS.len())];
     row.extend(programs.map(|fact| fact.unwrap_or_else(|| "-".to_owned())));
-    row.extend(Column::ALL.map(|column| cell(verdict, column)));
+    row.extend(Column::ALL.map(|column| cell(verdict, column, &kernel.series)));
     row.push(format!("{seconds:.0}"));
     row
 }
 
 /// `40`, `38+2 skipped`, `FAILED 1 of 40`, or `-` if it did not run.
-fn cell(verdict: &Verdict, column: Column) -> String {
+fn cell(verdict: &Verdict, column: Column, series: &str) -> String {
     let (mut passed, mut failed, mut skipped, mut lacking) = (0, 0, 0, false);
     for chosen in CHOSEN.iter().filter(|chosen| chosen.column == column) {
         match verdict.suites.get(chosen.target) {
@@ -66,7 +69,7 @@ fn cell(verdict: &Verdict, column: Column) -> String {
                 failed += ran.outcome.failed.len();
                 skipped += ran.outcome.skipped.len();
             }
-            None => lacking = true,
+            None => lacking |= left_out(series, chosen.target).is_none(),
         }
     }
     match (failed, skipped) {
