@@ -152,6 +152,7 @@ fn a_second_agent_and_a_detach_beside_the_first_change_nothing() -> Result<()> {
     ensure!(ids(&agent)? == programs, "{programs:?} before, {:?} now", ids(&agent)?);
     agent.await_state(BEYOND, "Port3", "active")?;
     await_equal(&agent)?;
+    stream.wait_for(1_000, PATIENCE)?;
     lost_nothing("a second agent", stream)?;
     census.await_no_more(&agent, 8 << 10)?;
 

@@ -212,16 +212,3 @@ fn has_hop(route: &KernelRoute, hop: &crate::kernel::KernelNextHop) -> bool {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_neighbour_never_announced_is_told() {
-        let key = NeighbourKey { ifindex: 2, address: "10.0.0.2".parse().expect("address") };
-        let (mut state, mut xdp) = (KernelState::default(), XdpTransmit::new());
-        let absorbed = absorb(&mut state, &mut xdp, Notice::NeighbourGone(key));
-        assert_eq!(absorbed.changes, [Change::NeighbourGone(key)]);
-    }
-}

@@ -83,3 +83,11 @@ fn own_routes_are_told_and_not_kept() {
     assert_eq!(absorbed.changes, [Change::OwnRouteGone(own)]);
     assert!(state.routes.is_empty());
 }
+
+#[test]
+fn the_end_of_a_neighbour_never_announced_is_told() {
+    let key = NeighbourKey { ifindex: 2, address: "10.0.0.2".parse().expect("address") };
+    let (mut state, mut xdp) = (KernelState::default(), XdpTransmit::new());
+    let absorbed = absorb(&mut state, &mut xdp, Notice::NeighbourGone(key));
+    assert_eq!(absorbed.changes, [Change::NeighbourGone(key)]);
+}
