@@ -85,7 +85,7 @@ fn neighbours(facts: &Facts) -> Found {
     let finding = || {
         warn(
             "this kernel does not keep next hops resolved by itself (Linux 5.16 does)",
-            "nothing must be done: the agent asks again in intervals",
+            "nothing must be done: the agent asks again whenever one fails or goes",
         )
     };
     (facts.managed_neighbours == Some(false)).then(finding).into_iter().collect()

@@ -101,6 +101,7 @@ fn run_all(
         .map(|chosen| {
             let found = suites.iter().find(|suite| suite.target == chosen.target);
             let suite = found.with_context(|| format!("no test binary {}", chosen.target))?;
+            chosen.check(suite)?;
             Ok(chosen.run(suite, paths))
         })
         .collect::<Result<Vec<_>>>()?;
