@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
     agent::{Agent, eventually},
-    faults::{Census, Injection, PATIENCE, RATE, await_equal, lost_nothing, mirrored, seeded},
+    faults::{Census, Injection, KEPT, PATIENCE, RATE, await_equal, lost_nothing, mirrored, seeded},
     traffic::UdpStream,
     transit::{BEYOND, Transit},
 };
@@ -75,7 +75,7 @@ fn first_start(all: bool) -> Result<()> {
         ensure!(report.losses.iter().all(|loss| loss.count <= u64::from(RATE) / 20), "call {at}: {report}");
         lost += report.lost;
         let census: &Census = census.get_or_insert(Census::of(&agent)?);
-        census.await_no_more(&agent, 8 << 10).with_context(|| format!("after death at call {at}"))?;
+        census.await_no_more(&agent, KEPT).with_context(|| format!("after death at call {at}"))?;
         agent.stop()?;
     }
     // Not every run makes the same number of calls.
@@ -110,7 +110,7 @@ fn reload(all: bool) -> Result<()> {
         died += usize::from(killed);
         let agent = Agent::start(node.clone()).with_context(|| format!("after death at call {at}"))?;
         whole(&agent).with_context(|| format!("after death at call {at} ({killed})"))?;
-        census.await_no_more(&agent, 8 << 10).with_context(|| format!("after death at call {at}"))?;
+        census.await_no_more(&agent, KEPT).with_context(|| format!("after death at call {at}"))?;
         agent.stop()?;
     }
     ensure!(2 * died >= tried, "died at only {died} of {tried} steps");
@@ -161,7 +161,7 @@ fn change(calls: &'static str, all: bool, some: usize) -> Result<()> {
         let added = keys(&agent)?.len() - before.len();
         println!("died at {at}: told the caller {}, {added} routes there", said.code);
         ensure!(added == 4 || dead && added == 0, "call {at}: {added} of 4 routes, {said:?}");
-        census.await_no_more(&agent, 8 << 10).with_context(|| format!("after death at call {at}"))?;
+        census.await_no_more(&agent, KEPT).with_context(|| format!("after death at call {at}"))?;
     }
     // At the later ones the caller has had his answer.
     ensure!(died > 0, "died before the answer at none of {tried} steps");

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
     agent::{Agent, eventually, run},
-    faults::{Census, Injection, PATIENCE, RATE, await_equal, lost_nothing, mirrored, seeded},
+    faults::{Census, Injection, KEPT, PATIENCE, RATE, await_equal, lost_nothing, mirrored, seeded},
     traffic::UdpStream,
     transit::{ASIDE, BEYOND, Transit},
 };
@@ -112,7 +112,7 @@ fn r9_a_disk_that_is_full_read_only_or_broken() -> Result<()> {
         .map(|entry| entry.map(|e| e.file_name()))
         .collect::<Result<_, _>>()?;
     ensure!(left == ["routes.yaml"], "{left:?}");
-    census.await_no_more(&agent, 16 << 10)
+    census.await_no_more(&agent, KEPT)
 }
 
 /// The file is in its place and only the directory's own write fails: what the agent says is what
@@ -219,7 +219,7 @@ fn the_wall_clock_jumps() -> Result<()> {
     agent.await_state(BEYOND, "Port3", "active")?;
     await_equal(&agent)?;
     lost_nothing("the clock's jumps", stream)?;
-    census.await_no_more(&agent, 16 << 10)
+    census.await_no_more(&agent, KEPT)
 }
 
 /// The library that answers for the clock, if it is installed.

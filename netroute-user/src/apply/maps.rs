@@ -10,9 +10,10 @@ use aya::maps::xdp::{DevMap, XdpMapError};
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues};
 use ipnet::{Ipv4Net, Ipv6Net};
 use netroute_common::abi;
+use netroute_common::host::strides::Strides;
 use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use netroute_common::layout::stats::Counter;
-use netroute_common::layout::strides::Block;
+use netroute_common::layout::strides::{BELOW, Block};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::store::{MapStore, StoreError, limit_key};
@@ -127,11 +128,7 @@ impl MapStore for KernelStore {
             let (key, route) = entry.map_err(reading(abi::MAP_ROUTES6))?;
             image.routes6.insert(prefix6(&key), route);
         }
-        let shared = |(index, block)| (index, Arc::new(block));
-        let root = used(&self.root4, self.root4.len()).map_err(reading(abi::MAP_ROOT4))?;
-        let blocks = used(&self.blocks4, self.blocks4.len()).map_err(reading(abi::MAP_BLOCKS4))?;
-        image.strides.root = root.into_iter().map(shared).collect();
-        image.strides.blocks = blocks.into_iter().map(shared).collect();
+        image.strides = self.strides()?;
         image.groups = used(&self.groups, self.groups.len()).map_err(reading(abi::MAP_GROUPS))?;
         image.next_hops = used(&self.next_hops, self.next_hops.len()).map_err(reading(abi::MAP_NEXTHOPS))?;
         for slot in 0..self.ports.len() {
@@ -143,6 +140,34 @@ impl MapStore for KernelStore {
         }
         Ok(image)
     }
+}
+
+impl KernelStore {
+    /// The blocks that an address can lead to. Others, left by an agent that was killed between two
+    /// writes, are as good as free: they are written before an entry names them again.
+    fn strides(&self) -> Result<Strides, StoreError> {
+        let root = used(&self.root4, self.root4.len()).map_err(reading(abi::MAP_ROOT4))?;
+        let mut strides = Strides::default();
+        let mut named: Vec<u32> = root.values().flat_map(below).collect();
+        while let Some(index) = named.pop() {
+            if index >= self.blocks4.len() || strides.blocks.contains_key(&index) {
+                continue;
+            }
+            let block = self.blocks4.get(&index, 0).map_err(reading(abi::MAP_BLOCKS4))?;
+            if block.as_bytes().iter().any(|byte| *byte != 0) {
+                named.extend(below(&block));
+                strides.blocks.insert(index, Arc::new(block));
+            }
+        }
+        strides.root = root.into_iter().map(|(index, block)| (index, Arc::new(block))).collect();
+        Ok(strides)
+    }
+}
+
+/// Indices of the blocks that the entries of a block send to.
+fn below(block: &Block) -> Vec<u32> {
+    let marked = block.entries.iter().filter(|entry| entry.group & BELOW != 0);
+    marked.map(|entry| entry.group & !BELOW).collect()
 }
 
 /// Every entry of an array that is not all zero.
