@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
     agent::{Agent, eventually},
-    faults::{Census, PATIENCE, RATE, await_equal, lost_nothing, seeded},
+    faults::{Census, KEPT, PATIENCE, RATE, await_equal, lost_nothing, seeded},
     traffic::UdpStream,
     transit::{ASIDE, BEYOND, Transit},
 };
@@ -190,5 +190,5 @@ fn x2_a_nic_is_made_again_and_again() -> Result<()> {
     lost_nothing("the path over the new NIC", stream)?;
     let now = Census::of(&agent)?;
     ensure!(now.pinned.len() == census.pinned.len(), "{:?} before, {:?} now", census.pinned, now.pinned);
-    census.await_no_more(&agent, 8 << 10)
+    census.await_no_more(&agent, KEPT)
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
     agent::{Agent, Node, eventually, run},
-    faults::{Census, PATIENCE, RATE, await_equal, lost_nothing, mirrored},
+    faults::{Census, KEPT, PATIENCE, RATE, await_equal, lost_nothing, mirrored},
     traffic::UdpStream,
     transit::{BEYOND, Transit},
 };
@@ -85,7 +85,7 @@ fn removed_pins_are_noticed_and_made_again() -> Result<()> {
     // A veth whose XDP program goes loses what lies in its ring, and no more.
     ensure!(report.losses.iter().all(|loss| loss.count <= u64::from(RATE) / 20), "{report}");
     println!("MEASURED pins removed: {} of {} packets lost", report.lost, report.sent);
-    census.await_no_more(&agent, 8 << 10)
+    census.await_no_more(&agent, KEPT)
 }
 
 /// Without its file system no agent starts; the kernel forwards until it is mounted again.
@@ -154,7 +154,7 @@ fn a_second_agent_and_a_detach_beside_the_first_change_nothing() -> Result<()> {
     await_equal(&agent)?;
     stream.wait_for(1_000, PATIENCE)?;
     lost_nothing("a second agent", stream)?;
-    census.await_no_more(&agent, 8 << 10)?;
+    census.await_no_more(&agent, KEPT)?;
 
     // Asked by its own socket, the agent itself takes everything away and ends.
     transit.kernel_forwards(true)?;

@@ -25,8 +25,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// milliseconds, and little enough to leave the processor to the rest.
 pub const RATE: u32 = 4_000;
 
-/// Memory in KiB that an agent which takes maps over may hold beyond one that made them: it reads the
-/// kernel's types (20 MB) once more, and glibc keeps what was freed. It does not grow from there.
+/// Memory in KiB that an agent may hold more once it has loaded programs again: each time it reads the
+/// kernel's types (20 MB), and glibc keeps some of what was freed. It does not grow from there.
 pub const KEPT: u64 = 32 << 10;
 
 /// A generator whose seed is printed; `NETROUTE_SEED` repeats a run.
