@@ -68,11 +68,8 @@ fn removed_pins_are_noticed_and_made_again() -> Result<()> {
     for gone in ["v1/links", "v1/maps", ""] {
         fs::remove_dir_all(agent.node.bpffs.join(gone))?;
         eventually("programs and pins to be there again", PATIENCE, || {
-            // While the agent starts anew nobody answers.
-            if agent.cli(&["status"])?.code != 0 {
-                return Ok(false);
-            }
-            let now = ids(&agent)?;
+            // While the agent starts anew nobody answers, or it says that it is stopping.
+            let Ok(now) = ids(&agent) else { return Ok(false) };
             Ok(now.len() == before.len() && Census::of(&agent)?.pinned == census.pinned)
         })
         .with_context(|| format!("without {:?}", agent.node.bpffs.join(gone)))?;
