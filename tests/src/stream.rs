@@ -1,7 +1,7 @@
 //! A numbered stream of datagrams, and what of it arrived.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const PERIOD: Duration = Duration::from_millis(1);
 const SLIP: Duration = Duration::from_millis(3);
 /// Kernel memory for datagrams that the receiver has not read yet.
 const BUFFER: usize = 64 << 20;
+/// How long the receiver waits for one datagram before it asks whether the stream has ended.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Sends until `stop`; how many were sent.
 pub fn send(from: SocketAddr, to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<u64> {
@@ -64,14 +66,26 @@ impl Receiver {
         Ok(Self { socket })
     }
 
-    /// Reads until nothing has come for `silence` after the first datagram.
-    pub fn count(self, silence: Duration) -> Result<Received> {
+    /// Reads until all that was sent is there, or, once `sent` says how much that is, nothing has come
+    /// for `silence`. Until then a pause is the sender's.
+    pub fn count(self, silence: Duration, sent: &OnceLock<u64>) -> Result<Received> {
         let mut bytes = [0; 8];
-        self.socket.set_read_timeout(Some(patience::patient(Duration::from_secs(20))))?;
+        self.socket.set_read_timeout(Some(LOOK))?;
         let mut seen = Vec::new();
-        while let Ok(8) = self.socket.recv(&mut bytes) {
-            self.socket.set_read_timeout(Some(patience::silence(silence)))?;
-            seen.push(u64::from_be_bytes(bytes));
+        let mut quiet_since = Instant::now();
+        loop {
+            if self.socket.recv(&mut bytes).is_ok_and(|length| length == bytes.len()) {
+                seen.push(u64::from_be_bytes(bytes));
+                quiet_since = Instant::now();
+                continue;
+            }
+            match sent.get() {
+                Some(&sent) if seen.len() as u64 >= sent => break,
+                Some(_) if quiet_since.elapsed() > patience::silence(silence) => break,
+                Some(_) => {}
+                // The wait for what is still on its way begins with the end of the stream.
+                None => quiet_since = Instant::now(),
+            }
         }
         seen.sort_unstable();
         seen.dedup();

@@ -9,8 +9,11 @@ use netroute_common::abi;
 use netroute_common::layout::config::Nic;
 
 use super::definition;
-use super::error::LoadError;
+use super::error::{LoadError, errno};
 use crate::compile::image::Limits;
+
+/// Signals that come as fast as programs are verified are somebody's mistake, and shown as such.
+const ATTEMPTS: u32 = 16;
 
 /// The object and the capacities its maps are made with.
 #[derive(Clone, Copy)]
@@ -26,7 +29,8 @@ impl Source {
     pub(super) fn classifiers(&self, folder: &Path) -> Result<Ebpf, LoadError> {
         let mut object = self.open(folder, &Nic::default())?;
         for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
-            classifier(&mut object, name)?.load().map_err(refused(name))?;
+            let program = classifier(&mut object, name)?;
+            verified(name, || program.load())?;
         }
         Ok(object)
     }
@@ -34,7 +38,8 @@ impl Source {
     /// The XDP program of one NIC, with the NIC's constants in its read-only data.
     pub(super) fn xdp(&self, folder: &Path, nic: &Nic) -> Result<Ebpf, LoadError> {
         let mut object = self.open(folder, nic)?;
-        xdp(&mut object)?.load().map_err(refused(abi::PROGRAM_XDP_NIC))?;
+        let program = xdp(&mut object)?;
+        verified(abi::PROGRAM_XDP_NIC, || program.load())?;
         Ok(object)
     }
 
@@ -56,9 +61,11 @@ impl Source {
             .override_global(abi::GLOBAL_NIC, nic, true)
             .load(self.object)
             .map_err(|source| LoadError::Maps { folder: "memory".into(), source: source.into() })?;
-        xdp(&mut object)?.load().map_err(refused(abi::PROGRAM_XDP_NIC))?;
+        let program = xdp(&mut object)?;
+        verified(abi::PROGRAM_XDP_NIC, || program.load())?;
         for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
-            classifier(&mut object, name)?.load().map_err(refused(name))?;
+            let program = classifier(&mut object, name)?;
+            verified(name, || program.load())?;
         }
         Ok(object)
     }
@@ -84,6 +91,21 @@ pub(super) fn classifier<'a>(
 ) -> Result<&'a mut SchedClassifier, LoadError> {
     let program = object.program_mut(name).ok_or(LoadError::Missing { what: "program", name })?;
     program.try_into().map_err(refused(name))
+}
+
+/// Loads until the verifier has come to its end: it stops with EAGAIN as soon as a signal waits for
+/// this thread (`do_check` in kernel/bpf/verifier.c), and a child of any thread that ends is enough.
+fn verified(
+    name: &'static str,
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), LoadError> {
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(error) if errno(&error) == Some(libc::EAGAIN) => {}
+            ended => return ended.map_err(refused(name)),
+        }
+    }
+    load().map_err(refused(name))
 }
 
 fn refused(name: &'static str) -> impl Fn(ProgramError) -> LoadError {

@@ -4,6 +4,7 @@ mod traffic;
 mod wire;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -112,6 +113,29 @@ fn x4_a_driver_without_native_xdp_gets_generic_mode() -> Result<()> {
         assert_eq!(modes, [(Hook::XdpNic, Mode::Generic), (Hook::TcNic, tc_mode()?)]);
     }
     Ok(())
+}
+
+/// A child of some thread that ends is a signal to all of them, and the verifier gives up on a signal.
+#[test]
+fn signals_do_not_keep_programs_from_loading() -> Result<()> {
+    enter()?;
+    let folder = Folder::new();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let children = scope.spawn(|| -> Result<u32> {
+            let mut ended = 0;
+            while !done.load(Ordering::Relaxed) {
+                sh("true")?;
+                ended += 1;
+            }
+            Ok(ended)
+        });
+        let opened: Result<()> = (0..10).try_for_each(|_| Ok(drop(folder.open(limits())?)));
+        done.store(true, Ordering::Relaxed);
+        let ended = children.join().map_err(|_| anyhow::anyhow!("the thread with children died"))??;
+        println!("{ended} children ended meanwhile");
+        opened
+    })
 }
 
 #[test]

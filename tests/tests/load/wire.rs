@@ -1,7 +1,7 @@
 //! Two hosts, the node between them, and an agent's folder.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -121,11 +121,19 @@ impl Wire {
     pub fn without_loss(&self, during: impl FnOnce() -> Result<()>) -> Result<u64> {
         let to = "10.2.0.2:9000".parse()?;
         let receiver = self.right.run(move || Receiver::bind(to))?;
-        let receiving = self.right.start(move || receiver.count(Duration::from_millis(500)));
         let stop = Arc::new(AtomicBool::new(false));
+        let total = Arc::new(OnceLock::new());
+        let receiving = {
+            let total = Arc::clone(&total);
+            self.right.start(move || receiver.count(Duration::from_millis(500), &total))
+        };
         let sending = {
             let stop = Arc::clone(&stop);
-            self.left.start(move || stream::send("10.1.0.2:9000".parse()?, to, &stop))
+            self.left.start(move || {
+                let sent = stream::send("10.1.0.2:9000".parse()?, to, &stop);
+                let _ = total.set(*sent.as_ref().unwrap_or(&0));
+                sent
+            })
         };
         let done = during();
         stop.store(true, Ordering::Relaxed);
