@@ -1,41 +1,13 @@
 //! What is wrong is refused in one line that says what to do, and changes nothing (R3-R7).
 
 use std::fs;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, ensure};
 use netroute_tests::{
     agent::{Agent, Node, inside},
-    lab::{Lab, Vm},
+    appliance::{Appliance, CAMERAS},
 };
 use serde_json::Value;
-
-const CAMERAS: &str = "192.168.20.0/24";
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-struct Scene {
-    vm: Vm,
-    lab: Lab,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Scene {
-    fn new() -> Result<Self> {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let lab = Lab::temporary()?;
-        Ok(Self { vm: lab.vm("master"), lab, _alone: alone })
-    }
-
-    /// An agent with the camera route in use.
-    fn agent(&self) -> Result<Agent> {
-        let agent = Agent::start(&self.vm)?;
-        let add = ["route", "add", CAMERAS, "--via", "192.168.20.1", "--dev", "Port3", "--metric", "100"];
-        agent.cli(&add)?.succeeded()?;
-        agent.await_state(CAMERAS, "Port3", "active")?;
-        Ok(agent)
-    }
-}
 
 /// Everything that a refused command could have changed.
 fn everything(agent: &Agent) -> Result<(Vec<Value>, String, Vec<u8>)> {
@@ -53,7 +25,7 @@ fn everything(agent: &Agent) -> Result<(Vec<Value>, String, Vec<u8>)> {
 /// Lines of the command line with their exit status, and what the one line must name.
 #[test]
 fn r3_r4_r5_r7_bad_lines_are_refused_and_change_nothing() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     // R5: a port of a bridge. R4: only a leased address.
     scene.vm.ns().ip_script(
         "link add br9 type bridge
@@ -125,7 +97,7 @@ fn r3_r4_r5_r7_bad_lines_are_refused_and_change_nothing() -> Result<()> {
 /// A route may come before its interface, waits visibly, and works when all is there (R6).
 #[test]
 fn r6_a_route_waits_for_its_interface() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     Node::from(&scene.vm)
         .reconfigure("source:", "  - {alias: Late, device: late9, role: external}\nsource:")?;
     let agent = scene.agent()?;
@@ -157,7 +129,7 @@ fn r6_a_route_waits_for_its_interface() -> Result<()> {
 /// A full map refuses what does not fit, all of it, and keeps what is there.
 #[test]
 fn a_full_map_refuses_and_keeps() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     Node::from(&scene.vm).configure("limits: {routes4: 64}")?;
     let agent = scene.agent()?;
     let before = everything(&agent)?;
@@ -176,7 +148,7 @@ fn a_full_map_refuses_and_keeps() -> Result<()> {
 /// An agent that cannot start says why, and leaves no trace.
 #[test]
 fn an_agent_that_cannot_start_leaves_no_trace() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     let node = Node::from(&scene.vm);
     let good = fs::read_to_string(&node.config)?;
     let untouched = |what: &str| -> Result<()> {
@@ -217,7 +189,7 @@ fn an_agent_that_cannot_start_leaves_no_trace() -> Result<()> {
 /// Half a state file is not taken for a whole one, and is not overwritten (R9).
 #[test]
 fn r9_a_half_written_state_file_is_refused() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     let agent = scene.agent()?;
     let add = ["route", "add", "10.9.0.0/24", "--via", "192.168.20.1", "--dev", "Port3"];
     agent.cli(&add)?.succeeded()?;
@@ -242,7 +214,7 @@ fn r9_a_half_written_state_file_is_refused() -> Result<()> {
 /// Two agents would undo each other's work: the second is refused, the first is not disturbed.
 #[test]
 fn a_second_agent_is_refused() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     let agent = scene.agent()?;
     let before = everything(&agent)?;
     let dir = scene.vm.dir();

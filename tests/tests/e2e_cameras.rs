@@ -1,16 +1,13 @@
 //! The main job on real packets: cameras by Port3, everything else by Port2 (R2, R8, R10, R13).
 
-use std::{
-    net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
     agent::{Agent, eventually, inside},
+    appliance::{Appliance, CAMERAS},
     capture::{Counters, Tcpdump},
-    lab::{Lab, Vm, plan},
+    lab::plan,
     netns::Netns,
     traffic::{http_get, ping, rtsp_options},
 };
@@ -19,29 +16,22 @@ use serde_json::Value;
 const ADD: &str = r#"netroute Add-HcsNetRoute -InterfaceAlias "Port3" -DestinationPrefix "192.168.20.0/24" -NextHop "192.168.20.1" -RouteMetric 100"#;
 const GET: &str = "netroute Get-HcsNetRoute -InterfaceAlias Port3";
 const REMOVE: &str = "netroute Remove-HcsNetRoute -InterfaceAlias Port3 -DestinationPrefix 192.168.20.0/24";
-const CAMERAS: &str = "192.168.20.0/24";
 const CAMERAS6: &str = "fd20::/64";
 const TIMEOUT: Duration = Duration::from_secs(3);
 const PACKETS: u64 = 40;
 /// ARP, neighbour discovery and the like beside the packets that are counted.
 const STRAY: u64 = 12;
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
 struct Scene {
-    lab: Lab,
-    vm: Vm,
+    on: Appliance,
     agent: Agent,
-    _alone: MutexGuard<'static, ()>,
 }
 
 impl Scene {
     fn new() -> Result<Self> {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let lab = Lab::temporary()?;
-        let vm = lab.vm("master");
-        let agent = Agent::start(&vm)?;
-        Ok(Self { lab, vm, agent, _alone: alone })
+        let on = Appliance::new()?;
+        let agent = Agent::start(&on.vm)?;
+        Ok(Self { on, agent })
     }
 
     fn with_cameras() -> Result<Self> {
@@ -56,10 +46,10 @@ impl Scene {
 
     /// Sent by Port2 and Port3 as the VM's NICs count, then as the switches do.
     fn counters(&self) -> Result<[u64; 4]> {
-        let [two, three] = plan::PORTS.map(|alias| self.vm.port(alias));
+        let [two, three] = plan::PORTS.map(|alias| self.on.vm.port(alias));
         Ok([
-            Counters::read(self.vm.ns(), two.device)?.tx_packets,
-            Counters::read(self.vm.ns(), three.device)?.tx_packets,
+            Counters::read(self.on.vm.ns(), two.device)?.tx_packets,
+            Counters::read(self.on.vm.ns(), three.device)?.tx_packets,
             Counters::read(&two.switch, two.switch_device)?.rx_packets,
             Counters::read(&three.switch, three.switch_device)?.rx_packets,
         ])
@@ -109,8 +99,8 @@ fn r7_r8_the_cmdlet_lines_work_as_they_are() -> Result<()> {
 #[test]
 fn r2_cameras_by_port3_and_internet_by_port2() -> Result<()> {
     let scene = Scene::with_cameras()?;
-    let pod = scene.vm.pods().remove(0);
-    for (from, is_pod) in [(&pod.ns, true), (scene.vm.ns(), false)] {
+    let pod = scene.on.vm.pods().remove(0);
+    for (from, is_pod) in [(&pod.ns, true), (scene.on.vm.ns(), false)] {
         for (to, by) in [plan::CAMERA, plan::INTERNET]
             .iter()
             .zip([1, 0])
@@ -125,7 +115,7 @@ fn r2_cameras_by_port3_and_internet_by_port2() -> Result<()> {
         }
         for (camera, internet) in plan::CAMERA.both().into_iter().zip(plan::INTERNET.both()) {
             let seen = rtsp_options(from, camera, TIMEOUT)?.ip();
-            let own = if is_pod { pod.address } else { scene.vm.port("Port3").address };
+            let own = if is_pod { pod.address } else { scene.on.vm.port("Port3").address };
             ensure!(own.both().contains(&seen), "the camera saw {seen}");
             let seen = http_get(from, internet, TIMEOUT)?.ip();
             ensure!(plan::UPLINK.both().contains(&seen), "the internet server saw {seen}");
@@ -143,13 +133,13 @@ fn r2_cameras_by_port3_and_internet_by_port2() -> Result<()> {
 #[test]
 fn r10_every_hop_takes_one_off_the_ttl() -> Result<()> {
     let scene = Scene::with_cameras()?;
-    let pod = scene.vm.pods().remove(0);
-    let port3 = scene.vm.port("Port3");
+    let pod = scene.on.vm.pods().remove(0);
+    let port3 = scene.on.vm.port("Port3");
     for (camera, filter) in
         plan::CAMERA.both().into_iter().zip(["icmp[icmptype] == icmp-echo", "icmp6 and ip6[40] == 128"])
     {
         let switch = Tcpdump::start(&port3.switch, port3.switch_device, filter)?;
-        let at_camera = Tcpdump::start(&scene.lab.ns("cam"), "eth0", filter)?;
+        let at_camera = Tcpdump::start(&scene.on.lab.ns("cam"), "eth0", filter)?;
         let fast = scene.agent.verdict("tc-pod", "forwarded")?;
         ensure!(ping(&pod.ns, camera, &["-c", "3", "-i", "0.05", "-t", "64"])?.received == 3);
         ensure!(scene.agent.verdict("tc-pod", "forwarded")? >= fast + 3);
@@ -180,7 +170,7 @@ fn r10_every_hop_takes_one_off_the_ttl() -> Result<()> {
 #[test]
 fn r13_the_kernel_and_bpftool_show_the_routes() -> Result<()> {
     let scene = Scene::with_cameras()?;
-    let ns = scene.vm.ns();
+    let ns = scene.on.vm.ns();
     let kernel = |family: &str| inside(ns, &["ip", family, "route", "show", "proto", "78"]);
     eventually("the kernel to have the routes", TIMEOUT, || {
         Ok(!kernel("-4")?.is_empty() && !kernel("-6")?.is_empty())
@@ -224,12 +214,12 @@ fn r8_listing_shows_custom_routes_only() -> Result<()> {
     scene.agent.node.typed(REMOVE)?.succeeded()?;
     scene.agent.cli(&["route", "remove", CAMERAS6, "--dev", "Port3"])?.succeeded()?;
     eventually("the kernel to forget the routes", TIMEOUT, || {
-        let left = |family| inside(scene.vm.ns(), &["ip", family, "route", "show", "proto", "78"]);
+        let left = |family| inside(scene.on.vm.ns(), &["ip", family, "route", "show", "proto", "78"]);
         Ok(left("-4")?.is_empty() && left("-6")?.is_empty())
     })?;
     let [before, _, _, _] = scene.counters()?;
     // The provider refuses private destinations: that answer came by Port2.
-    let refused = ping(&scene.vm.pods()[0].ns, plan::CAMERA.v4.into(), &["-c", "1"])?;
+    let refused = ping(&scene.on.vm.pods()[0].ns, plan::CAMERA.v4.into(), &["-c", "1"])?;
     ensure!(!refused.answered() && scene.counters()?[0] > before, "{}", refused.output);
     ensure!(scene.agent.json(&["diff"])?["lines"] == serde_json::json!([]));
     Ok(())

@@ -4,20 +4,19 @@ use std::{
     fmt::Write as _,
     fs,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
     agent::{Agent, eventually},
+    appliance::{Appliance, CAMERAS},
     capture::Counters,
-    lab::{Lab, Vm, plan},
+    lab::plan,
     patience::patient,
     traffic::{StreamReport, StreamSpec, UdpStream},
 };
 
-const CAMERAS: &str = "192.168.20.0/24";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the product promises on a machine that is not busy otherwise.
 const TARGET_GAP: Duration = Duration::from_millis(10);
@@ -25,23 +24,17 @@ const TARGET_GAP: Duration = Duration::from_millis(10);
 const BOUND: Duration = Duration::from_millis(50);
 const RATE: u32 = 5_000;
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
 /// A camera network that both ports lead to: by Port3 as it is, by Port2 over a wire of its own
 /// between the internal switch and the camera gateway.
 struct Scene {
-    lab: Lab,
-    vm: Vm,
+    on: Appliance,
     agent: Agent,
-    _alone: MutexGuard<'static, ()>,
 }
 
 impl Scene {
     fn new() -> Result<Self> {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let lab = Lab::temporary()?;
-        let vm = lab.vm("master");
-        let (intsw, camgw) = (lab.ns("intsw"), lab.ns("camgw"));
+        let on = Appliance::new()?;
+        let (intsw, camgw) = (on.lab.ns("intsw"), on.lab.ns("camgw"));
         intsw.ip_script(&format!(
             "link add tocam index 60 type veth peer name toint index 160 netns {camgw}
              addr add 10.77.0.1/30 dev tocam
@@ -50,16 +43,16 @@ impl Scene {
         camgw.ip_script("addr add 10.77.0.2/30 dev toint\nlink set toint up\n")?;
         intsw.ip("route add 192.168.20.0/24 via 10.77.0.2")?;
         // Neighbours are looked after in seconds, not in half minutes.
-        vm.ns().sysctl(&[
+        on.vm.ns().sysctl(&[
             ("ipv4/neigh/eth1/base_reachable_time_ms", "1000"),
             ("ipv4/neigh/eth1/delay_first_probe_time", "1"),
             ("ipv4/neigh/eth1/retrans_time_ms", "200"),
         ])?;
         // Of managed entries, and as young as they are.
         if Path::new("/proc/sys/net/ipv4/neigh/default/interval_probe_time_ms").exists() {
-            vm.ns().sysctl(&[("ipv4/neigh/eth1/interval_probe_time_ms", "1000")])?;
+            on.vm.ns().sysctl(&[("ipv4/neigh/eth1/interval_probe_time_ms", "1000")])?;
         }
-        let node = netroute_tests::agent::Node::from(&vm);
+        let node = netroute_tests::agent::Node::from(&on.vm);
         node.configure("failover: {holdTime: 1s}")?;
         let agent = Agent::start(node)?;
         for (dev, via, metric) in [("Port3", "192.168.20.1", "100"), ("Port2", "10.128.44.1", "200")] {
@@ -68,18 +61,18 @@ impl Scene {
         }
         agent.await_state(CAMERAS, "Port3", "active")?;
         agent.await_state(CAMERAS, "Port2", "standby")?;
-        Ok(Self { lab, vm, agent, _alone: alone })
+        Ok(Self { on, agent })
     }
 
     fn stream(&self) -> Result<UdpStream> {
-        let pod = self.vm.pods().remove(0);
+        let pod = self.on.vm.pods().remove(0);
         let target = (plan::CAMERA.v4, 7100).into();
-        UdpStream::start(&StreamSpec::new(&pod.ns, &self.lab.ns("cam"), target).rate(RATE))
+        UdpStream::start(&StreamSpec::new(&pod.ns, &self.on.lab.ns("cam"), target).rate(RATE))
     }
 
     /// Packets that the switch of a port has received from the VM.
     fn arrived(&self, alias: &str) -> Result<u64> {
-        let port = self.vm.port(alias);
+        let port = self.on.vm.port(alias);
         Ok(Counters::read(&port.switch, port.switch_device)?.rx_packets)
     }
 
@@ -129,7 +122,7 @@ fn r6_r14_a_cable_is_pulled_and_put_back() -> Result<()> {
     let stream = scene.stream()?;
     scene.await_traffic("Port3", 500)?;
     let event = SystemTime::now();
-    scene.vm.unplug("Port3")?;
+    scene.on.vm.unplug("Port3")?;
     let pulled = SystemTime::now();
     scene.moved_to_port2()?;
     let report = stream.stop()?;
@@ -147,7 +140,7 @@ fn r6_r14_a_cable_is_pulled_and_put_back() -> Result<()> {
 
     let stream = scene.stream()?;
     let plugged = Instant::now();
-    scene.vm.plug("Port3")?;
+    scene.on.vm.plug("Port3")?;
     scene.back_on_port3()?;
     ensure!(plugged.elapsed() >= Duration::from_secs(1), "back before the hold time was over");
     let report = stream.stop()?;
@@ -163,7 +156,7 @@ fn r14_a_silent_neighbour_moves_the_traffic() -> Result<()> {
     let scene = Scene::new()?;
     let stream = scene.stream()?;
     scene.await_traffic("Port3", 500)?;
-    let switch = scene.lab.ns("extsw");
+    let switch = scene.on.lab.ns("extsw");
     switch.ip("link set dev camgw down")?;
     scene.moved_to_port2()?;
     switch.ip("link set dev camgw up")?;
@@ -178,10 +171,10 @@ fn r15_a_lost_address_moves_the_traffic() -> Result<()> {
     let scene = Scene::new()?;
     let stream = scene.stream()?;
     scene.await_traffic("Port3", 500)?;
-    scene.vm.ns().ip("addr del 172.16.3.11/24 dev eth1")?;
+    scene.on.vm.ns().ip("addr del 172.16.3.11/24 dev eth1")?;
     scene.await_traffic("Port2", 500)?;
     scene.agent.await_state(CAMERAS, "Port2", "active")?;
-    scene.vm.ns().ip("addr add 172.16.3.11/24 dev eth1")?;
+    scene.on.vm.ns().ip("addr add 172.16.3.11/24 dev eth1")?;
     scene.back_on_port3()?;
     drop(stream.stop()?);
     Ok(())
@@ -191,7 +184,7 @@ fn r15_a_lost_address_moves_the_traffic() -> Result<()> {
 #[test]
 fn r14_one_write_whatever_the_number_of_routes() -> Result<()> {
     let scene = Scene::new()?;
-    let file = scene.vm.dir().join("routes.txt");
+    let file = scene.on.vm.dir().join("routes.txt");
     for count in [1_u32, 1_000, 100_000] {
         let mut text = String::new();
         for number in 0..count - 1 {
@@ -211,14 +204,14 @@ fn r14_one_write_whatever_the_number_of_routes() -> Result<()> {
         await_quiet(&scene.agent)?;
         let writes = scene.agent.metric("netroute_map_writes_total")?;
         let failed = failovers(&scene.agent)?;
-        scene.vm.unplug("Port3")?;
+        scene.on.vm.unplug("Port3")?;
         scene.await_decision("Port2")?;
         // The compilation that follows knows all of them as down, and had nothing to write.
         eventually("all routes to be down", PATIENCE, || Ok(down(&scene.agent)? == u64::from(count)))?;
         let writes = scene.agent.metric("netroute_map_writes_total")? - writes;
         let failed = failovers(&scene.agent)? - failed;
         println!("{count} routes: {failed} next hop down, {writes} map writes");
-        scene.vm.plug("Port3")?;
+        scene.on.vm.plug("Port3")?;
         scene.await_decision("Port3")?;
         ensure!(failed == 1 && writes == 1, "{count} routes: {failed} next hops, {writes} writes");
     }

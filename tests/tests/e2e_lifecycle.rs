@@ -1,55 +1,23 @@
 //! What the agent puts into the kernel, what it leaves alone, and what is left when it goes
 //! (R9, R13, R15, R16, X1, X2).
 
-use std::{
-    fs,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
-    agent::{Agent, eventually, inside},
-    lab::{Lab, Vm, plan},
+    agent::{Agent, eventually},
+    appliance::{Appliance, CAMERAS},
+    lab::plan,
     traffic::ping,
 };
 use serde_json::Value;
 
-const CAMERAS: &str = "192.168.20.0/24";
 const PATIENCE: Duration = Duration::from_secs(15);
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-struct Scene {
-    vm: Vm,
-    lab: Lab,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Scene {
-    fn new() -> Result<Self> {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let lab = Lab::temporary()?;
-        Ok(Self { vm: lab.vm("master"), lab, _alone: alone })
-    }
-
-    fn agent(&self) -> Result<Agent> {
-        let agent = Agent::start(&self.vm)?;
-        let add = ["route", "add", CAMERAS, "--via", "192.168.20.1", "--dev", "Port3", "--metric", "100"];
-        agent.cli(&add)?.succeeded()?;
-        agent.await_state(CAMERAS, "Port3", "active")?;
-        Ok(agent)
-    }
-
-    fn inside(&self, line: &str) -> Result<String> {
-        inside(self.vm.ns(), &line.split(' ').collect::<Vec<_>>())
-    }
-
-    fn await_kernel_route(&self, there: bool) -> Result<()> {
-        eventually("the kernel's route", PATIENCE, || {
-            Ok(self.inside("ip route show proto 78")?.contains(CAMERAS) == there)
-        })
-    }
+fn await_kernel_route(scene: &Appliance, there: bool) -> Result<()> {
+    eventually("the kernel's route", PATIENCE, || {
+        Ok(scene.inside("ip route show proto 78")?.contains(CAMERAS) == there)
+    })
 }
 
 fn bpf_ids(kind: &str) -> Result<Vec<u64>> {
@@ -62,12 +30,12 @@ fn bpf_ids(kind: &str) -> Result<Vec<u64>> {
 /// never installed. Called by an agent, and without one.
 #[test]
 fn r13_detach_leaves_nothing() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     for running in [true, false] {
         let neighbours = scene.inside("ip neigh show")?;
         ensure!(!neighbours.contains("managed"), "{neighbours}");
         let agent = scene.agent()?;
-        scene.await_kernel_route(true)?;
+        await_kernel_route(&scene, true)?;
         let unmanaged = agent.doctor("neighbours")?.iter().any(|(_, complaint)| *complaint);
         ensure!(scene.inside("ip neigh show dev eth1")?.contains("managed") != unmanaged);
         let status = agent.json(&["status"])?;
@@ -116,7 +84,7 @@ fn r13_detach_leaves_nothing() -> Result<()> {
 /// Routes of the command line are there again after a restart, with their values (R9).
 #[test]
 fn r9_routes_survive_a_restart() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     let agent = scene.agent()?;
     let second = ["route", "add", "fd20::/64", "--via", "fd20::1", "--dev", "Port3", "--metric", "7"];
     agent.cli(&second)?.succeeded()?;
@@ -146,7 +114,7 @@ fn r9_routes_survive_a_restart() -> Result<()> {
 /// A manifest is followed: new, changed, broken, removed.
 #[test]
 fn manifests_are_followed() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     let agent = Agent::start(&scene.vm)?;
     let file = scene.vm.manifests().join("cameras.yaml");
     let write = |metric: &str| {
@@ -176,13 +144,13 @@ fn manifests_are_followed() -> Result<()> {
     eventually("the problem to go", PATIENCE, || Ok(agent.json(&["status"])?["health"] == "ok"))?;
     fs::remove_file(&file)?;
     eventually("the route to go", PATIENCE, || Ok(agent.routes()?.is_empty()))?;
-    scene.await_kernel_route(false)
+    await_kernel_route(&scene, false)
 }
 
 /// A foreign XDP program stays where it is, and is reported; the NIC is served by TC (X1).
 #[test]
 fn x1_a_foreign_xdp_program_is_left_alone() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     // The programs of another agent, on another node, are foreign to this one.
     let other = scene.lab.vm("worker");
     let foreign = Agent::start(&other)?;
@@ -216,7 +184,7 @@ fn x1_a_foreign_xdp_program_is_left_alone() -> Result<()> {
 /// An interface made again under its name is attached again, once, and its route works (X2, R6).
 #[test]
 fn x2_an_interface_made_again_is_attached_again() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     let agent = scene.agent()?;
     let port = scene.vm.port("Port3");
     scene.vm.ns().ip("link del eth1")?;
@@ -258,9 +226,9 @@ fn x2_an_interface_made_again_is_attached_again() -> Result<()> {
 /// while the agent works nor when it goes (R13, R15).
 #[test]
 fn r13_r15_own_routes_are_kept_and_foreign_ones_left() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     let agent = scene.agent()?;
-    scene.await_kernel_route(true)?;
+    await_kernel_route(&scene, true)?;
     let foreign = [
         "10.70.0.0/16 via 172.16.3.1 dev eth1 proto static",
         "10.71.0.0/16 via 10.128.44.1 dev eth0 proto bird metric 20",
@@ -270,7 +238,7 @@ fn r13_r15_own_routes_are_kept_and_foreign_ones_left() -> Result<()> {
     }
     scene.vm.ns().ip("route add 192.168.20.0/24 via 10.128.44.1 dev eth0 proto static metric 500")?;
     scene.vm.ns().ip(&format!("route del {CAMERAS} proto 78"))?;
-    scene.await_kernel_route(true)?;
+    await_kernel_route(&scene, true)?;
     // Kernel routes are compiled in without a restart.
     eventually("the foreign route to be known", PATIENCE, || {
         let found = agent.json(&["route", "get", "10.70.1.1"])?;
@@ -288,7 +256,7 @@ fn r13_r15_own_routes_are_kept_and_foreign_ones_left() -> Result<()> {
 /// A filter that drops good packets in silence is reported, with its remedy (R16).
 #[test]
 fn r16_strict_rp_filter_is_reported() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Appliance::new()?;
     let agent = scene.agent()?;
     let check = |agent: &Agent| -> Result<Value> {
         let doctor = agent.cli(&["doctor", "-o", "json"])?;
