@@ -19,6 +19,18 @@ pub const MAP_PORTS: &str = "PORTS";
 pub const MAP_VERDICTS: &str = "VERDICTS";
 pub const MAP_ROUTE_STATS: &str = "ROUTE_STATS";
 pub const MAP_NEXTHOP_STATS: &str = "NEXTHOP_STATS";
+pub const MAP_FRONTENDS: &str = "FRONTENDS";
+pub const MAP_SLOTS: &str = "SLOTS";
+pub const MAP_BACKENDS: &str = "BACKENDS";
+pub const MAP_SOURCE_RANGES: &str = "SOURCE_RANGES";
+pub const MAP_AFFINITY: &str = "AFFINITY";
+pub const MAP_SERVICE_STATS: &str = "SERVICE_STATS";
+pub const MAP_MASQUERADE: &str = "MASQUERADE";
+pub const MAP_TIMERS: &str = "TIMERS";
+pub const MAP_FLOWS4: &str = "FLOWS4";
+pub const MAP_FLOWS6: &str = "FLOWS6";
+pub const MAP_OPENING4: &str = "OPENING4";
+pub const MAP_OPENING6: &str = "OPENING6";
 
 /// The global constant in `.rodata` that makes an XDP program the program of one NIC.
 pub const GLOBAL_NIC: &str = "NIC";
@@ -35,6 +47,21 @@ pub const DEFAULT_ROUTES6: u32 = 131_072;
 pub const DEFAULT_GROUPS: u32 = 4_096;
 pub const DEFAULT_NEXTHOPS: u32 = 4_096;
 pub const DEFAULT_ROUTE_STATS: u32 = 131_072;
+/// Service ports, each at each of its addresses, in both scopes.
+pub const DEFAULT_FRONTENDS: u32 = 16_384;
+/// Of all Maglev tables together.
+pub const DEFAULT_SLOTS: u32 = 1_048_576;
+pub const DEFAULT_BACKENDS: u32 = 32_768;
+pub const DEFAULT_SOURCE_RANGES: u32 = 4_096;
+pub const DEFAULT_AFFINITY: u32 = 16_384;
+pub const DEFAULT_SERVICE_STATS: u32 = 8_192;
+/// Interfaces that flows are masqueraded on.
+pub const MAX_MASQUERADE: u32 = 64;
+/// Entries; a flow has two.
+pub const DEFAULT_FLOWS4: u32 = 65_536;
+pub const DEFAULT_FLOWS6: u32 = 32_768;
+pub const DEFAULT_OPENING4: u32 = 32_768;
+pub const DEFAULT_OPENING6: u32 = 16_384;
 /// Slots of the device map that XDP redirects through.
 pub const MAX_PORTS: u32 = 64;
 

@@ -15,6 +15,7 @@ pub mod host;
 pub mod layout;
 pub mod packet;
 pub mod pipeline;
+pub mod services;
 pub mod stage;
 pub mod strides;
 pub mod tables;

@@ -93,6 +93,28 @@ reasons! {
     TableInconsistent = 18 "table-inconsistent",
     /// The kernel refused the redirect.
     RedirectFailed = 19 "redirect-failed",
+    /// No endpoint of the Service is usable: refused with a reset or an ICMP error.
+    NoEndpoint = 20 "no-endpoint",
+    /// The Service takes local endpoints only, and this node has none: dropped, so that clients try again.
+    NoLocalEndpoint = 21 "no-local-endpoint",
+    /// The client is in none of the Service's source ranges: dropped.
+    SourceNotAllowed = 22 "source-not-allowed",
+    /// An address of a Service, a port that no Service has there: refused.
+    NoServicePort = 23 "no-service-port",
+    /// An address of the Service range that no Service has: dropped.
+    NoService = 24 "no-service",
+    /// No room for a new flow: dropped.
+    FlowTableFull = 25 "flow-table-full",
+    /// No source port is free for another masqueraded flow to this endpoint: dropped.
+    NoMasqueradePort = 26 "no-masquerade-port",
+    /// The interface has no address to masquerade the flow to: dropped.
+    NoMasqueradeAddress = 27 "no-masquerade-address",
+    /// Fragment of a packet to a Service whose ports are not known: dropped.
+    ServiceFragment = 28 "service-fragment",
+    /// To a Service, of a protocol that Services do not have, or with options: dropped.
+    ServiceProtocol = 29 "service-protocol",
+    /// ICMP echo request to an address of a Service: answered.
+    EchoAnswered = 30 "echo-answered",
 }
 
 /// How many reasons a hook's part of `VERDICTS` has room for.

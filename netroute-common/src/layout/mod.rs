@@ -2,8 +2,10 @@
 //! field's type says otherwise. Addresses are octets in network order.
 
 pub mod config;
+pub mod flow;
 #[cfg(feature = "user")]
 pub mod pod;
 pub mod route;
+pub mod service;
 pub mod stats;
 pub mod strides;

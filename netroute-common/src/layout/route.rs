@@ -116,6 +116,8 @@ pub const KIND_UNRESOLVED: u8 = 3;
 pub const KIND_NOT_FORWARDED: u8 = 4;
 /// The kernel has a route of a type the fast path does not do (blackhole, prohibit, tunnel, ...).
 pub const KIND_KERNEL: u8 = 5;
+/// An address of Services: the front ends say what becomes of it.
+pub const KIND_SERVICE: u8 = 6;
 
 /// `NEXTHOPS` and `GROUPS` hold one fixed entry at the same index for each kind above
 /// [`KIND_POD`]; the first index the agent allocates freely.

@@ -1,0 +1,135 @@
+//! Flows: what was decided for the first packet, for all that follow, in both directions.
+//!
+//! Each flow has two entries: one under the tuple of packets that come from the client, one under that of
+//! the answers. Each says what the tuple of its packets is rewritten to; read backwards, that is the
+//! other entry's key.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::service::Address;
+
+/// Key of `FLOWS4` and `OPENING4`.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct FlowKey4 {
+    pub source: [u8; 4],
+    pub destination: [u8; 4],
+    /// Ports in host order; of ICMP echo the identifier, in both.
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub protocol: u32,
+}
+
+/// Key of `FLOWS6` and `OPENING6`.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct FlowKey6 {
+    pub source: [u8; 16],
+    pub destination: [u8; 16],
+    /// As in [`FlowKey4`].
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub protocol: u32,
+}
+
+/// Value of `FLOWS4`, `FLOWS6`, `OPENING4` and `OPENING6`: one direction of a flow.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Flow {
+    /// Last packet of this direction, nanoseconds of the monotonic clock (`CLOCK_MONOTONIC`).
+    pub seen: u64,
+    pub packets: u64,
+    /// Of whole frames, link layer included.
+    pub bytes: u64,
+    /// What the packets of this direction are rewritten to.
+    pub source: Address,
+    pub destination: Address,
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// `STATE_*`, the same in both directions' entries.
+    pub state: u8,
+    /// [`FLOW_REPLY`], and `FLOW_*` seen so far.
+    pub flags: u8,
+    /// IP protocol number.
+    pub protocol: u8,
+    pub zero: u8,
+    /// Index into `BACKENDS`, and its generation when the flow began.
+    pub backend: u32,
+    pub generation: u32,
+    /// Index into `SERVICE_STATS`.
+    pub service: u32,
+    /// Interface that the client's packets come in by.
+    pub arrival: u32,
+}
+
+/// No answer yet; in `OPENING*`.
+pub const STATE_OPENING: u8 = 1;
+/// Packets went both ways (TCP: the handshake is done).
+pub const STATE_ESTABLISHED: u8 = 2;
+/// TCP: both sides have sent FIN.
+pub const STATE_CLOSING: u8 = 3;
+/// TCP: reset.
+pub const STATE_RESET: u8 = 4;
+
+/// The entry is for answers.
+pub const FLOW_REPLY: u8 = 1;
+/// The client has sent FIN.
+pub const FLOW_CLIENT_FIN: u8 = 1 << 1;
+/// The backend has sent FIN.
+pub const FLOW_BACKEND_FIN: u8 = 1 << 2;
+/// An answer was seen.
+pub const FLOW_ANSWERED: u8 = 1 << 3;
+
+/// Seconds that a flow is kept after its last packet, by state: the value of `TIMERS`, an array of one.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Timers {
+    pub tcp_opening: u32,
+    pub tcp_established: u32,
+    pub tcp_closing: u32,
+    pub tcp_reset: u32,
+    pub udp_opening: u32,
+    pub udp_established: u32,
+}
+
+impl Timers {
+    /// RFC 5382 REQ-5 (established at least 2 h 4 min, transitory 4 min), RFC 7857 section 2.2 (reset
+    /// 4 min), RFC 4787 REQ-5 (UDP 5 min recommended, at least 2 min).
+    pub const DEFAULT: Self = Self {
+        tcp_opening: 240,
+        tcp_established: 7_440,
+        tcp_closing: 240,
+        tcp_reset: 240,
+        udp_opening: 120,
+        udp_established: 300,
+    };
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What flows that leave by one interface are masqueraded to: the value of `MASQUERADE`, a hash by
+/// interface index.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Masquerade {
+    /// The node's addresses on the interface; zero if it has none of the family.
+    pub address4: [u8; 4],
+    pub address6: [u8; 16],
+    /// First source port that may be taken, and how many there are (N7).
+    pub first_port: u16,
+    pub ports: u16,
+}
