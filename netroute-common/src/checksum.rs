@@ -23,14 +23,70 @@ impl Update {
         Self { sum: without.wrapping_add(u32::from(new)) }
     }
 
-    /// The new field for an IPv4 header.
+    /// What is covered changed by this much.
+    #[inline(always)]
+    pub fn change(self, delta: Delta) -> Self {
+        Self { sum: self.sum.wrapping_add(u32::from(delta.fold())) }
+    }
+
+    /// The new field for an IPv4 header, or for TCP.
     #[inline(always)]
     pub fn ip(self) -> Be16 {
-        // Three 16-bit addends carry at most into bit 17: two folds end it.
-        let once = (self.sum & 0xffff).wrapping_add(self.sum >> 16);
-        let twice = (once & 0xffff).wrapping_add(once >> 16);
-        Be16::new(!(twice as u16))
+        Be16::new(!fold(self.sum))
     }
+
+    /// The new field for UDP, where 0 says that there is no checksum (RFC 768).
+    #[inline(always)]
+    pub fn udp(self) -> Be16 {
+        match !fold(self.sum) {
+            0 => Be16::new(0xffff),
+            sum => Be16::new(sum),
+        }
+    }
+}
+
+/// What a change of covered words adds to their sum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use]
+pub struct Delta {
+    sum: u32,
+}
+
+impl Delta {
+    #[inline(always)]
+    pub fn replace(self, old: u16, new: u16) -> Self {
+        let sum = self.sum.wrapping_add(u32::from(!old)).wrapping_add(u32::from(new));
+        Self { sum }
+    }
+
+    /// An address became another. In words of 32 bits as they lie in memory: the sum of the halves is the
+    /// same, and its octets are in their order (RFC 1071 section 2, parallel summation and byte order).
+    #[inline(always)]
+    pub fn replace_octets<const N: usize>(self, old: &[u8; N], new: &[u8; N]) -> Self {
+        let (old, _) = old.as_chunks::<4>();
+        let (new, _) = new.as_chunks::<4>();
+        let sum = old.iter().zip(new).fold(0_u64, |sum, (old, new)| {
+            let (old, new) = (u32::from_ne_bytes(*old), u32::from_ne_bytes(*new));
+            sum.wrapping_add(u64::from(!old)).wrapping_add(u64::from(new))
+        });
+        let halves = (sum & 0xffff).wrapping_add(sum >> 16 & 0xffff).wrapping_add(sum >> 32);
+        let sum = u16::from_be(fold(halves as u32));
+        Self { sum: self.sum.wrapping_add(u32::from(sum)) }
+    }
+
+    /// In one word.
+    #[inline(always)]
+    pub fn fold(self) -> u16 {
+        fold(self.sum)
+    }
+}
+
+/// Up to 2^16 words added up, in one (RFC 1071).
+#[inline(always)]
+fn fold(sum: u32) -> u16 {
+    let once = (sum & 0xffff).wrapping_add(sum >> 16);
+    let twice = (once & 0xffff).wrapping_add(once >> 16);
+    twice as u16
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::checksum::{Delta, Update};
+use crate::wire::be::Be16;
+
 /// A header that can be laid over packet bytes: alignment at most 2, any bit pattern valid.
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout {}
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Header for T {}
@@ -12,6 +15,10 @@ pub const MAX_OFFSET: usize = 320;
 
 /// One packet, starting at its link-layer header.
 pub trait Packet {
+    /// Whether such packets are XDP's, where their type tells: what only the other hooks do is then not
+    /// even compiled, and the verifier of the one refuses what only the other may do.
+    const AT_XDP: Option<bool> = None;
+
     /// The header of type `T` at `at` bytes from the start, if all of it is there.
     fn get<T: Header>(&self, at: usize) -> Option<&T>;
 
@@ -34,4 +41,31 @@ pub trait Packet {
     /// Tells the stack that a 16-bit word which no header checksum covers changed from `old` to
     /// `new` (host order), for hardware checksums over the whole packet (`CHECKSUM_COMPLETE`).
     fn word_changed(&mut self, old: u16, new: u16);
+
+    /// Brings the transport checksum at `at` up to date with a change of addresses and ports. `None` if
+    /// the packet ends before it.
+    #[inline(always)]
+    fn transport_changed(&mut self, at: usize, change: TransportChange) -> Option<()> {
+        let TransportChange { addresses, ports, udp, in_header: _ } = change;
+        let field: &mut Be16 = self.get_mut(at)?;
+        if udp && field.get() == 0 {
+            return Some(());
+        }
+        let update = Update::of(*field).change(addresses).change(ports);
+        *field = if udp { update.udp() } else { update.ip() };
+        Some(())
+    }
+}
+
+/// What becomes of the words that a transport checksum covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransportChange {
+    /// In the pseudo-header: where a NIC completes the checksum it covers these alone.
+    pub addresses: Delta,
+    /// In the transport header.
+    pub ports: Delta,
+    /// UDP: 0 says that there is no checksum.
+    pub udp: bool,
+    /// The header's own checksum makes up for the change of addresses (IPv4).
+    pub in_header: bool,
 }

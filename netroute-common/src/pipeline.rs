@@ -1,36 +1,59 @@
 //! The order of the stages, from a frame at a hook to its verdict.
 
 use crate::packet::Packet;
+use crate::services::Services;
 use crate::stage::forward::forward;
 use crate::tables::Tables;
-use crate::verdict::{Exit, Hook, Reason, Verdict};
+use crate::verdict::{Exit, Fate, Hook, Reason, Verdict};
 use crate::wire::eth::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth};
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 
 /// Where a packet is judged.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Arrival {
     pub hook: Hook,
     /// Interface it came in on.
     pub ifindex: u32,
 }
 
+impl Default for Arrival {
+    fn default() -> Self {
+        Self { hook: Hook::XdpNic, ifindex: 0 }
+    }
+}
+
+impl Arrival {
+    #[inline(always)]
+    pub fn at_xdp<P: Packet>(self) -> bool {
+        P::AT_XDP.unwrap_or(self.hook as u8 == Hook::XdpNic as u8)
+    }
+}
+
 /// Judges one frame, rewrites it if it is forwarded, and counts it.
 #[inline(always)]
-pub fn run<P: Packet, T: Tables>(packet: &mut P, tables: &T, arrival: Arrival) -> Verdict {
+pub fn run<P: Packet, T: Tables + Services>(packet: &mut P, tables: &T, arrival: Arrival) -> Verdict {
     // Before the rewrite: the frame's length is what came in.
     let bytes = packet.frame_length();
     let verdict = match judge(packet, tables, arrival) {
         Ok(exit) => Verdict::Forward(exit),
-        Err(reason) => Verdict::Pass(reason),
+        Err(reason) => match reason.fate() {
+            Fate::Pass => Verdict::Pass(reason),
+            Fate::Answer => Verdict::Answer(reason),
+            Fate::Drop => Verdict::Drop(reason),
+        },
     };
     tables.count_verdict(verdict.reason(), bytes);
     verdict
 }
 
 #[inline(always)]
-fn judge<P: Packet, T: Tables>(packet: &mut P, tables: &T, arrival: Arrival) -> Result<Exit, Reason> {
+fn judge<P: Packet, T: Tables + Services>(
+    packet: &mut P,
+    tables: &T,
+    arrival: Arrival,
+) -> Result<Exit, Reason> {
     if packet.vlan_tagged() {
         return Err(Reason::Vlan);
     }

@@ -3,6 +3,7 @@
 
 use crate::layout::flow::{Flow, FlowKey4, FlowKey6, Masquerade, Timers};
 use crate::layout::service::{Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, SourceRange};
+use crate::stage::serve::Scratch;
 
 /// Which table a flow is in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -20,6 +21,8 @@ pub enum ServiceEvent {
     Packet,
     /// Sent on, the first of its flow.
     NewFlow,
+    /// Counted as sent, but left to the next hook, which counts it again.
+    LeftToTc,
     /// Refused or dropped for want of an endpoint.
     NoEndpoint,
 }
@@ -48,19 +51,25 @@ pub trait Services {
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     fn now(&self) -> u64;
 
-    /// Calls `with` on the entry of a flow, if there is one. `with` may ask for anything but flows.
-    fn flow4<R>(&self, place: Place, key: &FlowKey4, with: impl FnOnce(&mut Flow) -> R) -> Option<R>;
+    /// Calls `with` on the entry of a flow, if there is one; of the two places the established ones come
+    /// first. `with` may ask for anything but flows.
+    fn flow4<R>(&self, key: &FlowKey4, with: impl FnOnce(Place, &mut Flow) -> R) -> Option<R>;
 
-    fn flow6<R>(&self, place: Place, key: &FlowKey6, with: impl FnOnce(&mut Flow) -> R) -> Option<R>;
+    fn flow6<R>(&self, key: &FlowKey6, with: impl FnOnce(Place, &mut Flow) -> R) -> Option<R>;
 
-    /// Adds an entry; false if there is one already, or no room.
-    fn add_flow4(&self, place: Place, key: &FlowKey4, flow: &Flow) -> bool;
+    /// Adds an entry; false if there is one already that is not to be replaced, or no room.
+    fn add_flow4(&self, place: Place, key: &FlowKey4, flow: &Flow, replace: bool) -> bool;
 
-    fn add_flow6(&self, place: Place, key: &FlowKey6, flow: &Flow) -> bool;
+    fn add_flow6(&self, place: Place, key: &FlowKey6, flow: &Flow, replace: bool) -> bool;
 
     fn remove_flow4(&self, place: Place, key: &FlowKey4);
 
     fn remove_flow6(&self, place: Place, key: &FlowKey6);
+
+    /// Calls `with` on the working memory of this processor and family. What is in it is what was left there.
+    fn scratch4<R>(&self, with: impl FnOnce(&mut Scratch<FlowKey4>) -> R) -> Option<R>;
+
+    fn scratch6<R>(&self, with: impl FnOnce(&mut Scratch<FlowKey6>) -> R) -> Option<R>;
 
     /// One packet of `bytes` at this slot of `SERVICE_STATS`.
     fn count_service(&self, service: u32, bytes: u32, event: ServiceEvent);

@@ -45,6 +45,10 @@ macro_rules! reasons {
                 match self { $(Self::$name => concat!($($doc),+),)+ }
             }
 
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)+ _ => None }
+            }
+
             pub fn from_name(name: &str) -> Option<Self> {
                 match name { $($text => Some(Self::$name),)+ _ => None }
             }
@@ -115,6 +119,39 @@ reasons! {
     ServiceProtocol = 29 "service-protocol",
     /// ICMP echo request to an address of a Service: answered.
     EchoAnswered = 30 "echo-answered",
+    /// To a Service; the kernel sends it on, to the endpoint.
+    Translated = 31 "translated",
+    /// No way to the endpoint that was chosen is known: dropped.
+    EndpointUnreachable = 32 "endpoint-unreachable",
+}
+
+/// What becomes of a packet that is not forwarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Pass,
+    Answer,
+    Drop,
+}
+
+impl Reason {
+    /// Each reason has one.
+    pub const fn fate(self) -> Fate {
+        match self {
+            Self::EchoAnswered => Fate::Answer,
+            Self::NoEndpoint
+            | Self::NoLocalEndpoint
+            | Self::SourceNotAllowed
+            | Self::NoServicePort
+            | Self::NoService
+            | Self::FlowTableFull
+            | Self::NoMasqueradePort
+            | Self::NoMasqueradeAddress
+            | Self::ServiceFragment
+            | Self::ServiceProtocol
+            | Self::EndpointUnreachable => Fate::Drop,
+            _ => Fate::Pass,
+        }
+    }
 }
 
 /// How many reasons a hook's part of `VERDICTS` has room for.
@@ -145,16 +182,20 @@ pub enum Exit {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a verdict that is not turned into an action lets the packet go on as if nothing was decided"]
 pub enum Verdict {
-    /// Up to the kernel, unchanged.
+    /// Up to the kernel, unchanged; or, said by the reason, as it is now.
     Pass(Reason),
     /// Rewritten; send it.
     Forward(Exit),
+    /// An answer in its place.
+    Answer(Reason),
+    /// Goes no further.
+    Drop(Reason),
 }
 
 impl Verdict {
     pub const fn reason(self) -> Reason {
         match self {
-            Self::Pass(reason) => reason,
+            Self::Pass(reason) | Self::Answer(reason) | Self::Drop(reason) => reason,
             Self::Forward(_) => Reason::Forwarded,
         }
     }

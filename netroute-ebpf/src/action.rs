@@ -9,6 +9,8 @@ use netroute_common::verdict::{Exit, Verdict};
 pub fn xdp(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Pass(_) => xdp_action::XDP_PASS,
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
+        Verdict::Answer(_) => xdp_action::XDP_TX,
         Verdict::Forward(Exit::SameNic) => xdp_action::XDP_TX,
         // The tables have named the slot to the kernel already.
         Verdict::Forward(Exit::Port(_)) => xdp_action::XDP_REDIRECT,
@@ -17,8 +19,11 @@ pub fn xdp(verdict: Verdict) -> u32 {
 }
 
 #[inline(always)]
-pub fn tc(verdict: Verdict) -> i32 {
+pub fn tc(verdict: Verdict, ifindex: u32) -> i32 {
     match verdict {
+        Verdict::Drop(_) => TC_ACT_SHOT,
+        // SAFETY: the helper only records the target; the kernel checks it.
+        Verdict::Answer(_) => unsafe { bpf_redirect(ifindex, 0) as i32 },
         // The same number as TCX_NEXT: on to the next program, after the last one to the kernel.
         Verdict::Pass(_) => TC_ACT_UNSPEC,
         // SAFETY: both helpers only record the target; the kernel checks it.

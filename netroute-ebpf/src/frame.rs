@@ -34,6 +34,8 @@ pub fn bounded<T: Header>(data: usize, end: usize, at: usize) -> Option<*mut T> 
 }
 
 impl Packet for Frame<'_> {
+    const AT_XDP: Option<bool> = Some(true);
+
     #[inline(always)]
     fn get<T: Header>(&self, at: usize) -> Option<&T> {
         // SAFETY: `at` checked that all of `T` lies inside the frame; any bits are a valid `T`.

@@ -6,6 +6,7 @@
 mod action;
 mod frame;
 mod maps;
+mod services;
 mod skb;
 mod tables;
 
@@ -39,7 +40,7 @@ pub fn tc_pod(ctx: TcContext) -> i32 {
 fn classify(ctx: TcContext, hook: Hook) -> i32 {
     let mut skb = skb::Skb::new(ctx);
     let arrival = Arrival { hook, ifindex: skb.ifindex() };
-    action::tc(run(&mut skb, &tables::Maps { hook }, arrival))
+    action::tc(run(&mut skb, &tables::Maps { hook }, arrival), arrival.ifindex)
 }
 
 #[panic_handler]

@@ -1,12 +1,17 @@
 //! The maps. Capacities are the defaults; the loader overrides them from the configuration.
 
-use aya_ebpf::btf_maps::{Array, DevMap, LpmTrie, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use netroute_common::abi;
 use netroute_common::layout::config::Nic;
+use netroute_common::layout::flow::{Flow, FlowKey4, FlowKey6, Masquerade, Timers};
 use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
+use netroute_common::layout::service::{
+    Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange,
+};
 use netroute_common::layout::stats::Counter;
 use netroute_common::layout::strides::{Block, ROOT_BLOCKS};
+use netroute_common::stage::serve::Scratch;
 use netroute_common::verdict::VERDICT_SLOTS;
 
 #[btf_map]
@@ -38,6 +43,51 @@ pub static ROUTE_STATS: PerCpuArray<Counter, { abi::DEFAULT_ROUTE_STATS as usize
 
 #[btf_map]
 pub static NEXTHOP_STATS: PerCpuArray<Counter, { abi::DEFAULT_NEXTHOPS as usize }> = PerCpuArray::new();
+
+#[btf_map]
+pub static FRONTENDS: HashMap<FrontEndKey, FrontEnd, { abi::DEFAULT_FRONTENDS as usize }> = HashMap::new();
+
+#[btf_map]
+pub static SLOTS: Array<Slot, { abi::DEFAULT_SLOTS as usize }> = Array::new();
+
+#[btf_map]
+pub static BACKENDS: Array<Backend, { abi::DEFAULT_BACKENDS as usize }> = Array::new();
+
+#[btf_map]
+pub static SOURCE_RANGES: LpmTrie<SourceRange, u32, { abi::DEFAULT_SOURCE_RANGES as usize }> = LpmTrie::new();
+
+#[btf_map]
+pub static AFFINITY: LruHashMap<AffinityKey, Affinity, { abi::DEFAULT_AFFINITY as usize }> =
+    LruHashMap::new();
+
+#[btf_map]
+pub static SERVICE_STATS: PerCpuArray<ServiceCounter, { abi::DEFAULT_SERVICE_STATS as usize }> =
+    PerCpuArray::new();
+
+#[btf_map]
+pub static MASQUERADE: HashMap<u32, Masquerade, { abi::MAX_MASQUERADE as usize }> = HashMap::new();
+
+#[btf_map]
+pub static TIMERS: Array<Timers, 1> = Array::new();
+
+#[btf_map]
+pub static FLOWS4: HashMap<FlowKey4, Flow, { abi::DEFAULT_FLOWS4 as usize }> = HashMap::new();
+
+#[btf_map]
+pub static FLOWS6: HashMap<FlowKey6, Flow, { abi::DEFAULT_FLOWS6 as usize }> = HashMap::new();
+
+#[btf_map]
+pub static OPENING4: LruHashMap<FlowKey4, Flow, { abi::DEFAULT_OPENING4 as usize }> = LruHashMap::new();
+
+#[btf_map]
+pub static OPENING6: LruHashMap<FlowKey6, Flow, { abi::DEFAULT_OPENING6 as usize }> = LruHashMap::new();
+
+/// Not shared with user space, and not pinned.
+#[btf_map]
+pub static SCRATCH4: PerCpuArray<Scratch<FlowKey4>, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub static SCRATCH6: PerCpuArray<Scratch<FlowKey6>, 1> = PerCpuArray::new();
 
 #[unsafe(no_mangle)]
 static NIC: Nic = Nic { ifindex: 0, mac: [0; 6], zero: 0 };

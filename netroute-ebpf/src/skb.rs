@@ -1,8 +1,9 @@
 //! A socket buffer at TC ingress as a [`Packet`].
 
-use aya_ebpf::helpers::bpf_csum_update;
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::{bpf_csum_update, bpf_l4_csum_replace};
 use aya_ebpf::programs::TcContext;
-use netroute_common::packet::{Header, Packet};
+use netroute_common::packet::{Header, Packet, TransportChange};
 use netroute_common::wire::eth::ETH_LEN;
 
 use crate::frame::bounded;
@@ -43,6 +44,8 @@ impl Skb {
 }
 
 impl Packet for Skb {
+    const AT_XDP: Option<bool> = Some(false);
+
     #[inline(always)]
     fn get<T: Header>(&self, at: usize) -> Option<&T> {
         // SAFETY: `at` checked that all of `T` lies inside the linear part; any bits are valid.
@@ -85,5 +88,28 @@ impl Packet for Skb {
         let delta = u32::from(!old.to_be()) + u32::from(new.to_be());
         // SAFETY: the helper takes any value, and changes nothing unless the checksum is complete.
         let _ = unsafe { bpf_csum_update(self.ctx.skb.skb, delta) };
+    }
+
+    #[inline(always)]
+    fn transport_changed(&mut self, at: usize, change: TransportChange) -> Option<()> {
+        let TransportChange { addresses, ports, udp, in_header } = change;
+        // One's complement sums in the order in which they lie in memory.
+        let addresses = u64::from(addresses.fold().to_be());
+        let ports = u64::from(ports.fold().to_be());
+        let flags = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let skb = self.ctx.skb.skb;
+        // SAFETY: the helper checks the offset. Where the device completes the checksum, the field covers
+        // the pseudo-header alone, and the helper leaves it alone for anything else.
+        let changed = unsafe {
+            bpf_l4_csum_replace(skb, at as u32, 0, addresses, flags | u64::from(BPF_F_PSEUDO_HDR)) == 0
+                && (ports == 0 || bpf_l4_csum_replace(skb, at as u32, 0, ports, flags) == 0)
+        };
+        if !in_header {
+            // For want of a header checksum that makes up for it, the sum over the whole packet is what
+            // it was; the helper took it for changed (Linux 6.16 has a flag for it).
+            // SAFETY: as in `word_changed`.
+            let _ = unsafe { bpf_csum_update(skb, addresses as u32) };
+        }
+        changed.then_some(())
     }
 }

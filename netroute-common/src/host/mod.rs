@@ -6,8 +6,10 @@
 
 mod lpm;
 mod packet;
+mod services;
 pub mod strides;
 mod tables;
 
 pub use packet::{HostPacket, WordChange};
+pub use services::HostServices;
 pub use tables::{Capacities, Counted, HostTables};

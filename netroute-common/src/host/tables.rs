@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::lpm::Lpm;
+use super::services::HostServices;
 use crate::abi;
 use crate::layout::route::{Group, MAX_MEMBERS, Member, NextHop, Route};
 use crate::layout::stats::Counter;
@@ -47,6 +48,7 @@ pub struct HostTables {
     next_hops: BTreeMap<u32, NextHop>,
     ports: BTreeSet<u32>,
     counted: RefCell<Counted>,
+    pub services: HostServices,
 }
 
 static ZERO_GROUP: Group =
@@ -82,6 +84,7 @@ impl HostTables {
             next_hops: next_hops.into_iter().collect(),
             ports: ports.into_iter().collect(),
             counted: RefCell::default(),
+            services: HostServices::default(),
         };
         for (address, length, route) in routes {
             tables.set_route(address, length, route);

@@ -28,8 +28,8 @@ pub struct FlowKey4 {
 )]
 #[repr(C)]
 pub struct FlowKey6 {
-    pub source: [u8; 16],
-    pub destination: [u8; 16],
+    pub source: Address,
+    pub destination: Address,
     /// As in [`FlowKey4`].
     pub source_port: u16,
     pub destination_port: u16,
@@ -42,8 +42,11 @@ pub struct FlowKey6 {
 )]
 #[repr(C)]
 pub struct Flow {
-    /// Last packet of this direction, nanoseconds of the monotonic clock (`CLOCK_MONOTONIC`).
+    /// Last packet of this direction, or, [`TOUCH`] late at most, of the other one: nanoseconds of
+    /// `CLOCK_MONOTONIC`.
     pub seen: u64,
+    /// When both entries were last brought up to date together.
+    pub touched: u64,
     pub packets: u64,
     /// Of whole frames, link layer included.
     pub bytes: u64,
@@ -67,6 +70,10 @@ pub struct Flow {
     /// Interface that the client's packets come in by.
     pub arrival: u32,
 }
+
+/// Nanoseconds after which a packet refreshes the entry of the other direction as well as its own: a
+/// flow that goes one way only keeps both.
+pub const TOUCH: u64 = 16_000_000_000;
 
 /// No answer yet; in `OPENING*`.
 pub const STATE_OPENING: u8 = 1;
@@ -128,7 +135,7 @@ impl Default for Timers {
 pub struct Masquerade {
     /// The node's addresses on the interface; zero if it has none of the family.
     pub address4: [u8; 4],
-    pub address6: [u8; 16],
+    pub address6: Address,
     /// First source port that may be taken, and how many there are (N7).
     pub first_port: u16,
     pub ports: u16,

@@ -33,6 +33,11 @@ pub struct Route {
     pub stats: u32,
 }
 
+impl Route {
+    /// Stands for there being none, in the packet logic; never in a map.
+    pub const NONE: Self = Self { group: u32::MAX, stats: UNCOUNTED };
+}
+
 /// The `ROUTE_STATS` slots shared by all routes without counters of their own.
 pub const UNCOUNTED: u32 = 0;
 /// The first slot of `ROUTE_STATS` that a route can own.

@@ -3,8 +3,39 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// An IPv4 or IPv6 address in 16 octets; IPv4 as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2), so that
-/// the families cannot be taken for each other.
-pub type Address = [u8; 16];
+/// the families cannot be taken for each other. Aligned, so that it is copied in words.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct Address {
+    pub octets: [u8; 16],
+}
+
+impl Address {
+    #[inline(always)]
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        Self { octets }
+    }
+
+    #[inline(always)]
+    pub const fn v4([a, b, c, d]: [u8; 4]) -> Self {
+        Self { octets: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] }
+    }
+
+    /// The octets of the IPv4 address that it stands for; the last four of any other.
+    #[inline(always)]
+    pub const fn to_v4(self) -> [u8; 4] {
+        let [.., a, b, c, d] = self.octets;
+        [a, b, c, d]
+    }
+
+    /// As they lie in memory.
+    #[inline(always)]
+    pub fn words(self) -> [u32; 4] {
+        zerocopy::transmute!(self)
+    }
+}
 
 /// Key of `FRONTENDS`.
 #[derive(

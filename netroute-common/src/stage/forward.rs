@@ -1,71 +1,167 @@
 //! Routing of one IP packet: checks, lookup, choice, and only when all is certain the rewrite.
 
-use super::choose::{for_flow, preferred};
+use core::hint::black_box;
+
+use super::choose::{Choice, for_flow, preferred};
+use super::family::Family;
+use super::serve::{Decision, carry, decide};
+use super::tuple::Tuple;
 use crate::hash::Hash;
-use crate::layout::route::{KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED, KIND_POD, NextHop};
+use crate::layout::route::{
+    FIRST_FREE_ID, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED, KIND_POD, KIND_SERVICE,
+    NextHop, Route,
+};
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
+use crate::services::Services;
 use crate::tables::Tables;
-use crate::verdict::{Exit, Hook, Reason};
+use crate::verdict::{Exit, Reason};
 use crate::wire::eth::{ETH_LEN, Eth};
 use crate::wire::ip::Ip;
 use crate::wire::l4::{PROTOCOL_TCP, PROTOCOL_UDP, Ports, TCP_DATA_OFFSET_AT, UDP_LEN, has_ports};
 
-/// Forwards the packet by the route table, or says why it goes up to the kernel unchanged.
+/// Forwards the packet by the route table, to where its Service sends it if it is to one, or says why it
+/// goes up to the kernel unchanged.
 #[inline(always)]
-pub fn forward<I: Ip, P: Packet, T: Tables>(
+pub fn forward<F: Family, P: Packet, T: Tables + Services>(
     packet: &mut P,
     tables: &T,
     arrival: Arrival,
 ) -> Result<Exit, Reason> {
     let available = packet.frame_length().wrapping_sub(ETH_LEN as u32);
-    let segment = packet.segment();
-    let ip: &I = packet.get(ETH_LEN).ok_or(Reason::Truncated)?;
-    ip.check(available, segment.is_some())?;
+    let gso = packet.segment().is_some();
+    let ip: &F = packet.get(ETH_LEN).ok_or(Reason::Truncated)?;
+    ip.check(available, gso)?;
     if ip.source_is_martian() {
         return Err(Reason::MartianSource);
     }
-    let route = ip.route(tables).ok_or(Reason::NoRoute)?;
-    let group = tables.group(route.group).ok_or(Reason::TableInconsistent)?;
-    let (choice, next_hop) = match preferred(tables, group)? {
-        Some(preferred) => preferred,
-        None => for_flow(tables, group, flow_hash::<I, P>(packet))?,
+    let route = ip.route(tables).unwrap_or(Route::NONE);
+    let destination = kind_of(route.group);
+    let decision = if asks_services(arrival.at_xdp::<P>(), destination) {
+        decide::<F, P, T>(packet, tables, arrival, destination)
+    } else {
+        Decision::NONE
     };
-    let exit = exit(tables, arrival, next_hop)?;
-    if ip.ttl() <= 1 {
-        return Err(Reason::TtlExpired);
+    if let Some(reason) = decision.refusal() {
+        return Err(reason);
     }
-    let length = match segment {
-        // With what lies behind the packet: the device counts it, and drops what is too long.
-        None => available,
-        Some(payload) => segment_length::<I, P>(packet, payload).ok_or(Reason::Truncated)?,
+    let route = if decision == Decision::NONE { route } else { route_of_scratch::<F, T>(tables) };
+    let found = Way::find::<F, P, T>(packet, tables, arrival, route);
+    let way = match found {
+        Ok(way) => way,
+        Err(reason) if decision == Decision::NONE => return Err(reason),
+        Err(reason) => {
+            let obstacle = Decision::refused(reason);
+            let carried = carry::<F, P, T>(packet, tables, decision, obstacle, 0);
+            return Err(carried.refusal().unwrap_or(reason));
+        }
     };
-    if length > next_hop.mtu {
-        return Err(Reason::TooBig);
+    if decision != Decision::NONE {
+        let ifindex = way.next_hop.ifindex;
+        let carried = carry::<F, P, T>(packet, tables, decision, Decision::NONE, ifindex);
+        if let Some(reason) = carried.refusal() {
+            return Err(reason);
+        }
     }
-    let bytes = packet.frame_length();
-    rewrite::<I, P>(packet, next_hop).ok_or(Reason::Truncated)?;
-    tables.count_forwarded(route.stats.wrapping_add(choice.place()), choice.id(), bytes);
-    Ok(exit)
+    way.leave::<F, P, T>(packet, tables).ok_or(Reason::Truncated)
+}
+
+/// The route to where the packet goes once it is rewritten.
+#[inline(always)]
+fn route_of_scratch<F: Family, T: Tables + Services>(tables: &T) -> Route {
+    let route = F::scratch(tables, |scratch| F::route_to(tables, &scratch.to.destination()));
+    let Route { group, stats } = route.flatten().unwrap_or(Route::NONE);
+    // In one opaque word: else, where there is none, the compiler leaves registers unset that it copies
+    // later, and the verifier refuses the copy.
+    let both = black_box(u64::from(stats) << 32 | u64::from(group));
+    Route { group: both as u32, stats: (both >> 32) as u32 }
+}
+
+/// Whose business packets to this kind of destination may be besides the route table's.
+#[inline(always)]
+fn asks_services(xdp: bool, destination: u8) -> bool {
+    // At TC, what comes from a pod or goes to one may be an answer.
+    !xdp || destination == KIND_LOCAL || destination == KIND_SERVICE
+}
+
+/// The kind that a fixed group stands for; that of a neighbour for all others.
+#[inline(always)]
+fn kind_of(group: u32) -> u8 {
+    if group == Route::NONE.group {
+        return KIND_NOT_FORWARDED;
+    }
+    if group < FIRST_FREE_ID { group as u8 } else { KIND_NEIGHBOUR }
+}
+
+/// A next hop that takes the packet, and how it leaves.
+pub struct Way<'t> {
+    pub exit: Exit,
+    pub next_hop: &'t NextHop,
+    choice: Choice,
+    stats: u32,
+}
+
+impl<'t> Way<'t> {
+    /// Finds the next hop of a route for this packet, and makes sure that the packet may take it.
+    #[inline(always)]
+    pub fn find<I: Ip, P: Packet, T: Tables>(
+        packet: &P,
+        tables: &'t T,
+        arrival: Arrival,
+        route: Route,
+    ) -> Result<Self, Reason> {
+        if route.group == Route::NONE.group {
+            return Err(Reason::NoRoute);
+        }
+        let group = tables.group(route.group).ok_or(Reason::TableInconsistent)?;
+        let (choice, next_hop) = match preferred(tables, group)? {
+            Some(preferred) => preferred,
+            None => for_flow(tables, group, flow_hash::<I, P>(packet))?,
+        };
+        let exit = exit::<P, T>(tables, arrival, next_hop)?;
+        let ip: &I = packet.get(ETH_LEN).ok_or(Reason::Truncated)?;
+        if ip.ttl() <= 1 {
+            return Err(Reason::TtlExpired);
+        }
+        let length = match packet.segment() {
+            // With what lies behind the packet: the device counts it, and drops what is too long.
+            None => packet.frame_length().wrapping_sub(ETH_LEN as u32),
+            Some(payload) => segment_length::<I, P>(packet, payload).ok_or(Reason::Truncated)?,
+        };
+        if length > next_hop.mtu {
+            return Err(Reason::TooBig);
+        }
+        Ok(Self { exit, next_hop, choice, stats: route.stats })
+    }
+
+    /// Writes the packet's link layer and TTL for the next hop, and counts it.
+    #[inline(always)]
+    pub fn leave<I: Ip, P: Packet, T: Tables>(&self, packet: &mut P, tables: &T) -> Option<Exit> {
+        let bytes = packet.frame_length();
+        rewrite::<I, P>(packet, self.next_hop)?;
+        tables.count_forwarded(self.stats.wrapping_add(self.choice.place()), self.choice.id(), bytes);
+        Some(self.exit)
+    }
 }
 
 /// How a packet for this next hop leaves from this hook.
 #[inline(always)]
-fn exit<T: Tables>(tables: &T, arrival: Arrival, next_hop: &NextHop) -> Result<Exit, Reason> {
-    let Arrival { hook, ifindex } = arrival;
-    match (next_hop.kind, hook) {
-        (KIND_NEIGHBOUR, Hook::XdpNic) if next_hop.ifindex == ifindex => Ok(Exit::SameNic),
-        (KIND_NEIGHBOUR, Hook::XdpNic) => {
+fn exit<P: Packet, T: Tables>(tables: &T, arrival: Arrival, next_hop: &NextHop) -> Result<Exit, Reason> {
+    let xdp = arrival.at_xdp::<P>();
+    match next_hop.kind {
+        KIND_NEIGHBOUR if !xdp => Ok(Exit::Interface(next_hop.ifindex)),
+        KIND_NEIGHBOUR if next_hop.ifindex == arrival.ifindex => Ok(Exit::SameNic),
+        KIND_NEIGHBOUR => {
             // Last of what may refuse the next hop: it names the device to the kernel.
             let taken = next_hop.xdp != 0 && tables.take_port(next_hop.port);
             if taken { Ok(Exit::Port(next_hop.port)) } else { Err(Reason::NoXdpTransmit) }
         }
-        (KIND_NEIGHBOUR, _) => Ok(Exit::Interface(next_hop.ifindex)),
-        (KIND_POD, Hook::XdpNic) => Err(Reason::PodAtTc),
-        (KIND_POD, _) => Ok(Exit::Pod(next_hop.ifindex)),
-        (KIND_LOCAL, _) => Err(Reason::Local),
-        (KIND_NOT_FORWARDED, _) => Err(Reason::NotForwarded),
-        (KIND_KERNEL, _) => Err(Reason::KernelRoute),
+        KIND_POD if xdp => Err(Reason::PodAtTc),
+        KIND_POD => Ok(Exit::Pod(next_hop.ifindex)),
+        KIND_LOCAL => Err(Reason::Local),
+        KIND_NOT_FORWARDED => Err(Reason::NotForwarded),
+        KIND_KERNEL => Err(Reason::KernelRoute),
+        KIND_SERVICE => Err(Reason::NoService),
         _ => Err(Reason::NeighbourUnresolved),
     }
 }
@@ -73,7 +169,7 @@ fn exit<T: Tables>(tables: &T, arrival: Arrival, next_hop: &NextHop) -> Result<E
 /// Hash of the flow: the ports only where every packet of the flow shows them, so that the
 /// fragments of a packet stay together.
 #[inline(always)]
-fn flow_hash<I: Ip, P: Packet>(packet: &P) -> u32 {
+pub fn flow_hash<I: Ip, P: Packet>(packet: &P) -> u32 {
     let at = ETH_LEN.wrapping_add(size_of::<I>());
     let Some(ip) = packet.get::<I>(ETH_LEN) else { return 0 };
     let hash = Hash::new().word(ip.hash());

@@ -153,7 +153,7 @@ impl<'a> Round<'a> {
         let is_v6 = input.frame.get(12..14) == Some(&[0x86, 0xdd]);
         *report.packets.entry((hook, is_v6)).or_default() += 1;
         *report.reasons.entry(reason).or_default() += 1;
-        if action != Action::of(verdict) {
+        if action != Action::of(verdict, hook) {
             return Ok(Some(format!("action at {}: host {verdict:?}, kernel {action:?}", hook.name())));
         }
         if frame != on_host {

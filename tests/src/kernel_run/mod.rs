@@ -44,10 +44,12 @@ const IFINDEX_AT: usize = 40;
 const GSO_SEGS_AT: usize = 164;
 const GSO_SIZE_AT: usize = 176;
 
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
 const TC_ACT_UNSPEC: u32 = u32::MAX;
+const TC_ACT_SHOT: u32 = 2;
 const TC_ACT_REDIRECT: u32 = 7;
 
 impl KernelBench {
@@ -193,6 +195,7 @@ fn unable() -> Option<String> {
 
 fn xdp_action(value: u32) -> Action {
     match value {
+        XDP_DROP => Action::Drop,
         XDP_PASS => Action::Pass,
         XDP_TX => Action::Reflect,
         XDP_REDIRECT => Action::Redirect,
@@ -202,6 +205,7 @@ fn xdp_action(value: u32) -> Action {
 
 fn tc_action(value: u32) -> Action {
     match value {
+        TC_ACT_SHOT => Action::Drop,
         TC_ACT_UNSPEC => Action::Pass,
         TC_ACT_REDIRECT => Action::Redirect,
         other => Action::Wrong(other),

@@ -27,9 +27,9 @@ impl Judge for Host {
         let (verdict, frame) = judge(&tables, hook, input);
         let exit = match verdict {
             Verdict::Forward(exit) => Some(exit),
-            Verdict::Pass(_) => None,
+            Verdict::Pass(_) | Verdict::Answer(_) | Verdict::Drop(_) => None,
         };
-        Ok(Outcome { action: Action::of(verdict), frame, counted: tables.counted(), exit })
+        Ok(Outcome { action: Action::of(verdict, hook), frame, counted: tables.counted(), exit })
     }
 
     fn forward(&mut self, hook: Hook, input: &Input) -> Result<Vec<u8>> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use netroute_common::host::Counted;
-use netroute_common::verdict::{Exit, Verdict};
+use netroute_common::verdict::{Exit, Hook, Verdict};
 
 use super::hexadecimal;
 
@@ -12,6 +12,8 @@ use super::hexadecimal;
 pub enum Action {
     /// `XDP_PASS`, `TC_ACT_UNSPEC`.
     Pass,
+    /// `XDP_DROP`, `TC_ACT_SHOT`.
+    Drop,
     /// `XDP_TX`.
     Reflect,
     /// `XDP_REDIRECT`, `TC_ACT_REDIRECT`.
@@ -21,10 +23,13 @@ pub enum Action {
 }
 
 impl Action {
-    pub fn of(verdict: Verdict) -> Self {
+    pub fn of(verdict: Verdict, hook: Hook) -> Self {
         match verdict {
             Verdict::Pass(_) => Self::Pass,
-            Verdict::Forward(Exit::SameNic) => Self::Reflect,
+            Verdict::Drop(_) => Self::Drop,
+            // At TC an answer is redirected to the interface that it came from.
+            Verdict::Answer(_) if hook != Hook::XdpNic => Self::Redirect,
+            Verdict::Answer(_) | Verdict::Forward(Exit::SameNic) => Self::Reflect,
             Verdict::Forward(Exit::Port(_) | Exit::Interface(_) | Exit::Pod(_)) => Self::Redirect,
         }
     }

@@ -1,0 +1,181 @@
+//! What Services need of either IP version beside forwarding: tuples, and the version's tables.
+
+use super::serve::Scratch;
+use super::tuple::Tuple;
+use crate::checksum::{Delta, Update};
+use crate::layout::flow::{Flow, FlowKey4, FlowKey6, Masquerade};
+use crate::layout::route::Route;
+use crate::layout::service::Address;
+use crate::packet::Packet;
+use crate::services::{Place, Services};
+use crate::strides::route4;
+use crate::tables::Tables;
+use crate::wire::eth::ETH_LEN;
+use crate::wire::ip::Ip;
+use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv6::Ipv6;
+use crate::wire::l4::{PROTOCOL_TCP, Ports, TCP_FLAGS_AT, has_ports};
+
+/// An IP version.
+pub trait Family: Ip + Sized {
+    type Tuple: Tuple;
+    const TRANSPORT_AT: usize = ETH_LEN.wrapping_add(size_of::<Self>());
+    const HAS_HEADER_CHECKSUM: bool;
+
+    fn tuple(&self, ports: (u16, u16), protocol: u8) -> Self::Tuple;
+
+    /// `changed` is what the change adds to a sum over the addresses.
+    fn set_addresses(&mut self, to: &Self::Tuple, changed: Delta);
+
+    fn route_to<T: Tables>(tables: &T, address: &Address) -> Option<Route>;
+
+    fn masquerade_address(masquerade: &Masquerade) -> Option<Address>;
+
+    fn scratch<S: Services, R>(services: &S, with: impl FnOnce(&mut Scratch<Self::Tuple>) -> R) -> Option<R>;
+
+    /// Calls `with` on the entry of a flow, if there is one.
+    fn flow<S: Services, R>(
+        services: &S,
+        key: &Self::Tuple,
+        with: impl FnOnce(Place, &mut Flow) -> R,
+    ) -> Option<R>;
+
+    /// Adds an entry; false if there is one already that is not to be replaced, or no room.
+    fn add_flow<S: Services>(
+        services: &S,
+        place: Place,
+        key: &Self::Tuple,
+        flow: &Flow,
+        replace: bool,
+    ) -> bool;
+
+    fn remove_flow<S: Services>(services: &S, place: Place, key: &Self::Tuple);
+}
+
+/// The tuple of a whole packet with ports, and TCP's control bits (0 for other protocols); `None` for
+/// everything else.
+#[inline(always)]
+pub fn tuple_of<F: Family, P: Packet>(packet: &P) -> Option<(F::Tuple, u8)> {
+    let ip: &F = packet.get(ETH_LEN)?;
+    let protocol = ip.transport().filter(|&protocol| has_ports(protocol))?;
+    let ports: &Ports = packet.get(F::TRANSPORT_AT)?;
+    let tuple = ip.tuple((ports.source.get(), ports.destination.get()), protocol);
+    if protocol != PROTOCOL_TCP {
+        return Some((tuple, 0));
+    }
+    let [flags]: &[u8; 1] = packet.get(F::TRANSPORT_AT.wrapping_add(TCP_FLAGS_AT))?;
+    Some((tuple, *flags))
+}
+
+impl Family for Ipv4 {
+    type Tuple = FlowKey4;
+    const HAS_HEADER_CHECKSUM: bool = true;
+
+    #[inline(always)]
+    fn tuple(&self, ports: (u16, u16), protocol: u8) -> FlowKey4 {
+        FlowKey4 {
+            source: self.source,
+            destination: self.destination,
+            source_port: ports.0,
+            destination_port: ports.1,
+            protocol: protocol.into(),
+        }
+    }
+
+    #[inline(always)]
+    fn set_addresses(&mut self, to: &FlowKey4, changed: Delta) {
+        self.checksum = Update::of(self.checksum).change(changed).ip();
+        self.source = to.source;
+        self.destination = to.destination;
+    }
+
+    #[inline(always)]
+    fn route_to<T: Tables>(tables: &T, address: &Address) -> Option<Route> {
+        route4(tables, address.to_v4())
+    }
+
+    #[inline(always)]
+    fn masquerade_address(masquerade: &Masquerade) -> Option<Address> {
+        (masquerade.address4 != [0; 4]).then(|| Address::v4(masquerade.address4))
+    }
+
+    #[inline(always)]
+    fn scratch<S: Services, R>(services: &S, with: impl FnOnce(&mut Scratch<FlowKey4>) -> R) -> Option<R> {
+        services.scratch4(with)
+    }
+
+    #[inline(always)]
+    fn flow<S: Services, R>(
+        services: &S,
+        key: &FlowKey4,
+        with: impl FnOnce(Place, &mut Flow) -> R,
+    ) -> Option<R> {
+        services.flow4(key, with)
+    }
+
+    #[inline(always)]
+    fn add_flow<S: Services>(services: &S, place: Place, key: &FlowKey4, flow: &Flow, replace: bool) -> bool {
+        services.add_flow4(place, key, flow, replace)
+    }
+
+    #[inline(always)]
+    fn remove_flow<S: Services>(services: &S, place: Place, key: &FlowKey4) {
+        services.remove_flow4(place, key);
+    }
+}
+
+impl Family for Ipv6 {
+    type Tuple = FlowKey6;
+    const HAS_HEADER_CHECKSUM: bool = false;
+
+    #[inline(always)]
+    fn tuple(&self, ports: (u16, u16), protocol: u8) -> FlowKey6 {
+        FlowKey6 {
+            source: Address::v6(self.source),
+            destination: Address::v6(self.destination),
+            source_port: ports.0,
+            destination_port: ports.1,
+            protocol: protocol.into(),
+        }
+    }
+
+    #[inline(always)]
+    fn set_addresses(&mut self, to: &FlowKey6, _changed: Delta) {
+        self.source = to.source.octets;
+        self.destination = to.destination.octets;
+    }
+
+    #[inline(always)]
+    fn route_to<T: Tables>(tables: &T, address: &Address) -> Option<Route> {
+        tables.route6(address.octets)
+    }
+
+    #[inline(always)]
+    fn masquerade_address(masquerade: &Masquerade) -> Option<Address> {
+        (masquerade.address6 != Address::default()).then_some(masquerade.address6)
+    }
+
+    #[inline(always)]
+    fn scratch<S: Services, R>(services: &S, with: impl FnOnce(&mut Scratch<FlowKey6>) -> R) -> Option<R> {
+        services.scratch6(with)
+    }
+
+    #[inline(always)]
+    fn flow<S: Services, R>(
+        services: &S,
+        key: &FlowKey6,
+        with: impl FnOnce(Place, &mut Flow) -> R,
+    ) -> Option<R> {
+        services.flow6(key, with)
+    }
+
+    #[inline(always)]
+    fn add_flow<S: Services>(services: &S, place: Place, key: &FlowKey6, flow: &Flow, replace: bool) -> bool {
+        services.add_flow6(place, key, flow, replace)
+    }
+
+    #[inline(always)]
+    fn remove_flow<S: Services>(services: &S, place: Place, key: &FlowKey6) {
+        services.remove_flow6(place, key);
+    }
+}
