@@ -29,6 +29,7 @@ impl Sources {
             interfaces: config.interfaces.clone(),
             pod_interfaces: config.pod_interfaces.clone(),
             routes,
+            ..Desired::default()
         }
     }
 }

@@ -3,11 +3,13 @@
 
 pub mod interface;
 pub mod route;
+pub mod service;
 
 use std::collections::BTreeMap;
 
 use interface::Interface;
 use route::{CustomRoute, RouteKey};
+use service::{EndpointSlice, Node, Service, ServiceKey, ServiceSettings, SliceKey};
 
 /// Everything the operator asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,4 +18,9 @@ pub struct Desired {
     /// Globs over device names of the host ends of pod veths (`cali*`).
     pub pod_interfaces: Vec<String>,
     pub routes: BTreeMap<RouteKey, CustomRoute>,
+    pub services: BTreeMap<ServiceKey, Service>,
+    pub endpoint_slices: BTreeMap<SliceKey, EndpointSlice>,
+    /// By name.
+    pub nodes: BTreeMap<String, Node>,
+    pub service_settings: ServiceSettings,
 }
