@@ -1,7 +1,9 @@
-//! Where custom routes come from, and how they become one desired state. Pure.
+//! Where custom routes and the cluster's objects come from, and how they become one desired state.
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -9,14 +11,16 @@ use crate::config::AgentConfig;
 use crate::desired::Desired;
 use crate::desired::interface::{DeviceRef, Interface};
 use crate::desired::route::{CustomRoute, Origin, RouteKey};
+use crate::desired::service::{Cluster, ServiceSettings};
 
-/// Routes by origin.
+/// Routes by origin, and what the cluster's objects say.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// Added at the command line; kept in the state directory.
     pub cli: BTreeMap<RouteKey, CustomRoute>,
     /// Declared in manifests; of equal keys the manifest's counts.
     pub manifests: BTreeMap<RouteKey, CustomRoute>,
+    pub cluster: Arc<Cluster>,
 }
 
 impl Sources {
@@ -29,8 +33,20 @@ impl Sources {
             interfaces: config.interfaces.clone(),
             pod_interfaces: config.pod_interfaces.clone(),
             routes,
-            ..Desired::default()
+            cluster: self.cluster.clone(),
+            service_settings: settings(config),
         }
+    }
+}
+
+fn settings(config: &AgentConfig) -> ServiceSettings {
+    ServiceSettings {
+        node_name: config.node_name.clone(),
+        node_labels: config.node_labels.clone(),
+        service_cidrs: config.cluster_cidrs.services.iter().copied().collect(),
+        node_port_cidrs: config.node_ports.addresses.clone(),
+        node_port_range: config.node_ports.range.clone(),
+        external_ip_cidrs: config.external_ips.clone(),
     }
 }
 

@@ -150,7 +150,8 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     let mut sets = manifests.sets();
     let set = sets.borrow_and_update().clone();
     tell(&set);
-    let sources = Sources { cli: by_key(cli, &config), manifests: by_key(set.routes, &config) };
+    let sources =
+        Sources { cli: by_key(cli, &config), manifests: by_key(set.routes, &config), cluster: set.cluster };
     let store = loaded.store()?;
     let installed = store.read()?;
     info!(adopted = loaded.adopted, routes = sources.cli.len() + sources.manifests.len(), "starting");
@@ -285,6 +286,7 @@ impl Agent {
         tell(&set);
         self.manifest_problems = set.problems;
         self.sources.manifests = by_key(set.routes, &self.config);
+        self.sources.cluster = set.cluster;
         self.snapshot.desired = Arc::new(self.sources.desired(&self.config));
         self.changed();
     }

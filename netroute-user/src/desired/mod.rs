@@ -6,10 +6,11 @@ pub mod route;
 pub mod service;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use interface::Interface;
 use route::{CustomRoute, RouteKey};
-use service::{EndpointSlice, Node, Service, ServiceKey, ServiceSettings, SliceKey};
+use service::{Cluster, ServiceSettings};
 
 /// Everything the operator asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,9 +19,7 @@ pub struct Desired {
     /// Globs over device names of the host ends of pod veths (`cali*`).
     pub pod_interfaces: Vec<String>,
     pub routes: BTreeMap<RouteKey, CustomRoute>,
-    pub services: BTreeMap<ServiceKey, Service>,
-    pub endpoint_slices: BTreeMap<SliceKey, EndpointSlice>,
-    /// By name.
-    pub nodes: BTreeMap<String, Node>,
+    /// Shared: it may hold 100 000 endpoints, and a route that changes leaves it as it is.
+    pub cluster: Arc<Cluster>,
     pub service_settings: ServiceSettings,
 }

@@ -25,6 +25,15 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// What the cluster's objects say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    pub services: BTreeMap<ServiceKey, Service>,
+    pub endpoint_slices: BTreeMap<SliceKey, EndpointSlice>,
+    /// By name.
+    pub nodes: BTreeMap<String, Node>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub key: ServiceKey,
