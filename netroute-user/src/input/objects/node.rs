@@ -24,3 +24,32 @@ pub fn node(object: &core::Node) -> Result<Node, FieldError> {
             .collect::<Result<_, _>>()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::yaml::documents;
+
+    fn read(addresses: &str) -> Result<Node, String> {
+        let text = format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: worker-1, labels: \
+             {{topology.kubernetes.io/zone: a}}}}\nstatus: {{addresses: [{addresses}]}}\n"
+        );
+        let object: core::Node = documents(&text)[0].parse().expect("a Node");
+        node(&object).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn r3_a_nodes_addresses_and_zone_are_read() {
+        let node = read("{type: Hostname, address: worker-1}, {type: InternalIP, address: 10.128.044.011}");
+        let node = node.unwrap();
+        assert_eq!((node.name.as_str(), node.zone()), ("worker-1", Some("a")));
+        assert_eq!(node.addresses, ["10.128.44.11".parse().unwrap()].into());
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused_with_its_field() {
+        let message = read("{type: Hostname, address: x}, {type: InternalIP, address: x}").unwrap_err();
+        assert_eq!(message, "status.addresses[1].address: \"x\" is not an IP address");
+    }
+}

@@ -153,6 +153,11 @@ fn ports(spec: &core::ServiceSpec) -> Result<Vec<ServicePortSpec>, FieldError> {
             let fault = Fault::Twice("another port has the same number and protocol");
             return Err(FieldError::new(&path("port"), fault));
         }
+        let node_port = |port: &ServicePortSpec| port.node_port.map(|node_port| (port.protocol, node_port));
+        if next.node_port.is_some() && found.iter().any(|other| node_port(other) == node_port(&next)) {
+            let fault = Fault::Twice("another port has the same node port");
+            return Err(FieldError::new(&path("nodePort"), fault));
+        }
         found.push(next);
     }
     Ok(found)
