@@ -216,6 +216,26 @@ mod tests {
     }
 
     #[test]
+    fn what_services_may_take_is_the_configurations_to_say() {
+        let text = "nodeName: worker-1\ninterfaces: [{alias: Port3, device: eth1, role: external}]\n\
+                    clusterCidrs: {services: [10.96.0.0/12]}\nexternalIPs: {allow: [192.0.2.0/28]}\n\
+                    nodePorts: {addresses: [10.128.44.0/24], range: 31000-31999}\n";
+        let config = AgentConfig::parse(text, std::path::Path::new("agent.yaml")).expect("good");
+        let net = |text: &str| text.parse::<IpNet>().expect("prefix");
+        let settings = Sources::default().desired(&config).service_settings;
+        let node_labels = BTreeMap::from([("kubernetes.io/hostname".to_owned(), "worker-1".to_owned())]);
+        let expected = ServiceSettings {
+            node_name: "worker-1".to_owned(),
+            node_labels,
+            service_cidrs: [net("10.96.0.0/12")].into(),
+            node_port_cidrs: vec![net("10.128.44.0/24")],
+            node_port_range: 31000..=31999,
+            external_ip_cidrs: vec![net("192.0.2.0/28")],
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
     fn a_manifest_keeps_its_routes() {
         let origin = Origin::Manifest { file: "cameras.yaml".to_owned(), name: "cameras".to_owned() };
         let declared = route("192.168.20.0/24", "192.168.20.1", "Port3", origin);

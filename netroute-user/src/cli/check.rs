@@ -1,11 +1,17 @@
 //! `config check`: everything an agent would read, without an agent.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::failure::{Failure, refused};
 use super::output::Output;
+use crate::agent::sources::Sources;
+use crate::compile::services::condition::Condition;
+use crate::compile::services::selection::{SelectionInputs, select};
 use crate::config::{AgentConfig, ConfigError};
 use crate::desired::route::CustomRoute;
+use crate::desired::service::{Cluster, ServiceKey};
 use crate::input::manifests::{ManifestReader, ManifestSet, ManifestSource};
 use crate::input::problem::Problem;
 use crate::input::state_dir;
@@ -37,20 +43,27 @@ fn only(problem: Problem) -> Report {
 }
 
 fn check(config: &AgentConfig) -> Report {
-    let ManifestSet { routes, cluster, mut problems, notes } =
+    let ManifestSet { routes, cluster, mut problems, mut notes } =
         ManifestReader::new(ManifestSource::from(config)).read();
     let kept = state_dir::load(&config.state_dir, config.probe).unwrap_or_else(|error| {
         problems.push(Problem::new(&config.state_dir, None, error.to_string()));
         Vec::new()
     });
     problems.extend(routes.iter().chain(&kept).filter_map(|route| unknown_interface(route, config)));
-    Report {
-        problems,
-        notes,
-        manifest_routes: routes.len(),
-        cli_routes: kept.len(),
-        services: cluster.services.len(),
-    }
+    let services = cluster.services.len();
+    notes.extend(conditions(cluster, config));
+    Report { problems, notes, manifest_routes: routes.len(), cli_routes: kept.len(), services }
+}
+
+/// What the Services would say of themselves on a node without addresses.
+fn conditions(cluster: Arc<Cluster>, config: &AgentConfig) -> Vec<Problem> {
+    let desired = Sources { cluster, ..Sources::default() }.desired(config);
+    let selection = select(&SelectionInputs::new(&desired, &BTreeSet::new()));
+    let all = selection.conditions.iter().flat_map(|(key, all)| all.iter().map(move |one| (key, one)));
+    let problem = |(key, condition): (&ServiceKey, &Condition)| {
+        Problem::new(&config.manifests, None, condition.to_string()).about(format!("Service {key}"))
+    };
+    all.map(problem).collect()
 }
 
 /// A route may name an interface that does not exist yet, but not one that no alias stands for:
