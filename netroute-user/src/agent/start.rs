@@ -136,12 +136,7 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
         Some(address) => Some(metrics::bind(address).await?),
         None => None,
     };
-    let source = ManifestSource {
-        directory: config.manifests.clone(),
-        node_labels: config.node_labels.clone(),
-        default_probe: config.probe,
-    };
-    let manifests = manifests::watch(source)?;
+    let manifests = manifests::watch(ManifestSource::from(&config))?;
     let mirror = Mirror::open()?;
     let mut watch = Watch::open(Options { mirror_port: Some(mirror.port()), ..Options::default() }).await?;
     let Some(Event::Synced(kernel)) = watch.next().await else { return Err(AgentError::WatchEnded) };

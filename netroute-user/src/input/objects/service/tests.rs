@@ -115,14 +115,17 @@ fn s14_a_source_range_with_host_bits_is_its_network() {
     assert_eq!(web.source_ranges, ["198.51.100.0/24".parse().unwrap()]);
 }
 
+/// Each spec with the beginning of what is said about it.
+fn refused(cases: &[(&str, &str)]) {
+    for (spec, expected) in cases {
+        let message = read(spec, "").unwrap_err();
+        assert!(message.starts_with(expected), "{spec}\n got {message}\nwant {expected}");
+    }
+}
+
 #[test]
-fn what_cannot_be_used_is_refused_with_its_field() {
-    for (spec, expected) in [
-        ("type: Ingress, ports: [{port: 80}]", "spec.type: unknown value \"Ingress\"; known are: ClusterIP,"),
-        (
-            "type: Loadbalancer, ports: [{port: 80}]",
-            "spec.type: unknown value \"Loadbalancer\"; did you mean \"LoadBalancer\"?",
-        ),
+fn ports_that_cannot_be_used_are_refused_with_their_field() {
+    refused(&[
         ("clusterIP: 10.96.0.10", "spec.ports: is missing; list at least one"),
         ("ports: [{port: 0}]", "spec.ports[0].port: 0 is outside 1 to 65535"),
         ("ports: [{port: 65536}]", "spec.ports[0].port: 65536 is outside 1 to 65535"),
@@ -131,49 +134,40 @@ fn what_cannot_be_used_is_refused_with_its_field() {
             "ports: [{port: 80, protocol: tcp}]",
             "spec.ports[0].protocol: unknown value \"tcp\"; did you mean \"TCP\"?",
         ),
-        (
-            "ports: [{name: a, port: 80}, {port: 81}]",
-            "spec.ports[1].name: is missing; where there are several",
-        ),
-        (
-            "ports: [{name: a, port: 80}, {name: a, port: 81}]",
-            "spec.ports[1].name: another port has the same name",
-        ),
-        (
-            "ports: [{name: a, port: 80}, {name: b, port: 80}]",
-            "spec.ports[1].port: another port has the same number",
-        ),
+        ("ports: [{name: a, port: 80}, {port: 81}]", "spec.ports[1].name: is missing; where there are"),
+        ("ports: [{name: a, port: 80}, {name: a, port: 81}]", "spec.ports[1].name: another port has"),
+        ("ports: [{name: a, port: 80}, {name: b, port: 80}]", "spec.ports[1].port: another port has"),
         (
             "ports: [{name: a, port: 80, nodePort: 30080}, {name: b, port: 81, nodePort: 30080}]",
             "spec.ports[1].nodePort: another port has the same node port",
         ),
-        ("clusterIP: web, ports: [{port: 80}]", "spec.clusterIP: \"web\" is not an IP address"),
-        ("clusterIP: 127.0.0.1, ports: [{port: 80}]", "spec.clusterIP: 127.0.0.1 is loopback"),
-        ("externalIPs: [224.0.0.1], ports: [{port: 80}]", "spec.externalIPs[0]: 224.0.0.1 is multicast"),
-        (
-            "externalIPs: [\"::ffff:10.0.0.1\"], ports: [{port: 80}]",
-            "spec.externalIPs[0]: ::ffff:10.0.0.1 is an IPv4-mapped",
-        ),
-        (
-            "loadBalancerSourceRanges: [10.0.0.0/33], ports: [{port: 80}]",
-            "spec.loadBalancerSourceRanges[0]: 10.0.0.0/33: the prefix length",
-        ),
-        (
-            "externalTrafficPolicy: Near, ports: [{port: 80}]",
-            "spec.externalTrafficPolicy: unknown value \"Near\"",
-        ),
-        (
-            "internalTrafficPolicy: local, ports: [{port: 80}]",
-            "spec.internalTrafficPolicy: unknown value \"local\"; did you mean \"Local\"?",
-        ),
-        (
-            "healthCheckNodePort: 70000, ports: [{port: 80}]",
-            "spec.healthCheckNodePort: 70000 is outside 1 to 65535",
-        ),
+        ("healthCheckNodePort: 70000", "spec.healthCheckNodePort: 70000 is outside 1 to 65535"),
+    ]);
+}
+
+#[test]
+fn addresses_that_cannot_be_used_are_refused_with_their_field() {
+    let ports = "ports: [{port: 80}]";
+    for (spec, expected) in [
+        ("clusterIP: web", "spec.clusterIP: \"web\" is not an IP address"),
+        ("clusterIP: 127.0.0.1", "spec.clusterIP: 127.0.0.1 is loopback"),
+        ("externalIPs: [224.0.0.1]", "spec.externalIPs[0]: 224.0.0.1 is multicast"),
+        ("externalIPs: [\"::ffff:10.0.0.1\"]", "spec.externalIPs[0]: ::ffff:10.0.0.1 is an IPv4-mapped"),
+        ("loadBalancerSourceRanges: [10.0.0.0/33]", "spec.loadBalancerSourceRanges[0]: 10.0.0.0/33: the"),
     ] {
-        let message = read(spec, "").unwrap_err();
-        assert!(message.starts_with(expected), "{spec}\n got {message}\nwant {expected}");
+        refused(&[(&format!("{spec}, {ports}"), expected)]);
     }
+}
+
+#[test]
+fn words_that_are_not_known_are_refused_with_their_field() {
+    refused(&[
+        ("type: Ingress", "spec.type: unknown value \"Ingress\"; known are: ClusterIP,"),
+        ("type: Loadbalancer", "spec.type: unknown value \"Loadbalancer\"; did you mean \"LoadBalancer\"?"),
+        ("externalTrafficPolicy: Near", "spec.externalTrafficPolicy: unknown value \"Near\""),
+        ("internalTrafficPolicy: local", "spec.internalTrafficPolicy: unknown value \"local\"; did you"),
+        ("sessionAffinity: Cookie", "spec.sessionAffinity: unknown value \"Cookie\"; known are: None,"),
+    ]);
     let status = "status: {loadBalancer: {ingress: [{ip: 10.0.0.1, ipMode: Vip}]}}";
     let message = read("ports: [{port: 80}]", status).unwrap_err();
     assert!(message.starts_with("status.loadBalancer.ingress[0].ipMode: unknown value \"Vip\""), "{message}");
