@@ -278,6 +278,11 @@ fn config_check_reads_everything_without_an_agent() {
                  spec: {destination: 10.0.0.0/8, nextHop: 10.0.0.1, interface: port3}\n";
     fs::write(directory.path().join("manifests/a.yaml"), route).unwrap();
     expect(&check(), 0, "good; 1 routes in manifests", "");
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n\
+                   spec: {clusterIP: 10.96.0.10, ports: [{port: 80}]}\n";
+    fs::write(directory.path().join("manifests/web.yaml"), service).unwrap();
+    expect(&check(), 0, "manifests: Service default/web: no EndpointSlice names this Service", "");
+    expect(&check(), 0, "0 of the command line, 1 Services", "");
     fs::write(directory.path().join("manifests/b.yaml"), route.replace("a}", "b}").replace("port3", "Port9"))
         .unwrap();
     expect(&check(), 1, "b.yaml: 10.0.0.0/8 via 10.0.0.1 dev Port9: the interface \"Port9\" is not in", "");

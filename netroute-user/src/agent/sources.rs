@@ -1,7 +1,9 @@
-//! Where custom routes come from, and how they become one desired state. Pure.
+//! Where custom routes and the cluster's objects come from, and how they become one desired state.
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -9,14 +11,16 @@ use crate::config::AgentConfig;
 use crate::desired::Desired;
 use crate::desired::interface::{DeviceRef, Interface};
 use crate::desired::route::{CustomRoute, Origin, RouteKey};
+use crate::desired::service::{Cluster, ServiceSettings};
 
-/// Routes by origin.
+/// Routes by origin, and what the cluster's objects say.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// Added at the command line; kept in the state directory.
     pub cli: BTreeMap<RouteKey, CustomRoute>,
     /// Declared in manifests; of equal keys the manifest's counts.
     pub manifests: BTreeMap<RouteKey, CustomRoute>,
+    pub cluster: Arc<Cluster>,
 }
 
 impl Sources {
@@ -29,7 +33,20 @@ impl Sources {
             interfaces: config.interfaces.clone(),
             pod_interfaces: config.pod_interfaces.clone(),
             routes,
+            cluster: self.cluster.clone(),
+            service_settings: settings(config),
         }
+    }
+}
+
+fn settings(config: &AgentConfig) -> ServiceSettings {
+    ServiceSettings {
+        node_name: config.node_name.clone(),
+        node_labels: config.node_labels.clone(),
+        service_cidrs: config.cluster_cidrs.services.iter().copied().collect(),
+        node_port_cidrs: config.node_ports.addresses.clone(),
+        node_port_range: config.node_ports.range.clone(),
+        external_ip_cidrs: config.external_ips.clone(),
     }
 }
 
@@ -196,6 +213,26 @@ mod tests {
         assert_eq!(sources.cli.len(), 1);
         let again = sources.apply(&remove(None), &port3()).expect_err("nothing left");
         assert!(again.to_string().starts_with("no route 192.168.20.0/24 on Port3;"), "{again}");
+    }
+
+    #[test]
+    fn what_services_may_take_is_the_configurations_to_say() {
+        let text = "nodeName: worker-1\ninterfaces: [{alias: Port3, device: eth1, role: external}]\n\
+                    clusterCidrs: {services: [10.96.0.0/12]}\nexternalIPs: {allow: [192.0.2.0/28]}\n\
+                    nodePorts: {addresses: [10.128.44.0/24], range: 31000-31999}\n";
+        let config = AgentConfig::parse(text, std::path::Path::new("agent.yaml")).expect("good");
+        let net = |text: &str| text.parse::<IpNet>().expect("prefix");
+        let settings = Sources::default().desired(&config).service_settings;
+        let node_labels = BTreeMap::from([("kubernetes.io/hostname".to_owned(), "worker-1".to_owned())]);
+        let expected = ServiceSettings {
+            node_name: "worker-1".to_owned(),
+            node_labels,
+            service_cidrs: [net("10.96.0.0/12")].into(),
+            node_port_cidrs: vec![net("10.128.44.0/24")],
+            node_port_range: 31000..=31999,
+            external_ip_cidrs: vec![net("192.0.2.0/28")],
+        };
+        assert_eq!(settings, expected);
     }
 
     #[test]

@@ -136,12 +136,7 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
         Some(address) => Some(metrics::bind(address).await?),
         None => None,
     };
-    let source = ManifestSource {
-        directory: config.manifests.clone(),
-        node_labels: config.node_labels.clone(),
-        default_probe: config.probe,
-    };
-    let manifests = manifests::watch(source)?;
+    let manifests = manifests::watch(ManifestSource::from(&config))?;
     let mirror = Mirror::open()?;
     let mut watch = Watch::open(Options { mirror_port: Some(mirror.port()), ..Options::default() }).await?;
     let Some(Event::Synced(kernel)) = watch.next().await else { return Err(AgentError::WatchEnded) };
@@ -150,7 +145,8 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     let mut sets = manifests.sets();
     let set = sets.borrow_and_update().clone();
     tell(&set);
-    let sources = Sources { cli: by_key(cli, &config), manifests: by_key(set.routes, &config) };
+    let sources =
+        Sources { cli: by_key(cli, &config), manifests: by_key(set.routes, &config), cluster: set.cluster };
     let store = loaded.store()?;
     let installed = store.read()?;
     info!(adopted = loaded.adopted, routes = sources.cli.len() + sources.manifests.len(), "starting");
@@ -285,6 +281,7 @@ impl Agent {
         tell(&set);
         self.manifest_problems = set.problems;
         self.sources.manifests = by_key(set.routes, &self.config);
+        self.sources.cluster = set.cluster;
         self.snapshot.desired = Arc::new(self.sources.desired(&self.config));
         self.changed();
     }

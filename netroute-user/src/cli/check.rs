@@ -1,11 +1,17 @@
 //! `config check`: everything an agent would read, without an agent.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::failure::{Failure, refused};
 use super::output::Output;
+use crate::agent::sources::Sources;
+use crate::compile::services::condition::Condition;
+use crate::compile::services::selection::{SelectionInputs, select};
 use crate::config::{AgentConfig, ConfigError};
 use crate::desired::route::CustomRoute;
+use crate::desired::service::{Cluster, ServiceKey};
 use crate::input::manifests::{ManifestReader, ManifestSet, ManifestSource};
 use crate::input::problem::Problem;
 use crate::input::state_dir;
@@ -17,6 +23,7 @@ struct Report {
     notes: Vec<Problem>,
     manifest_routes: usize,
     cli_routes: usize,
+    services: usize,
 }
 
 /// # Errors
@@ -32,18 +39,31 @@ pub fn run(file: &Path, output: Output) -> Result<(), Failure> {
 }
 
 fn only(problem: Problem) -> Report {
-    Report { problems: vec![problem], notes: Vec::new(), manifest_routes: 0, cli_routes: 0 }
+    Report { problems: vec![problem], notes: Vec::new(), manifest_routes: 0, cli_routes: 0, services: 0 }
 }
 
 fn check(config: &AgentConfig) -> Report {
-    let ManifestSet { routes, mut problems, notes } =
+    let ManifestSet { routes, cluster, mut problems, mut notes } =
         ManifestReader::new(ManifestSource::from(config)).read();
     let kept = state_dir::load(&config.state_dir, config.probe).unwrap_or_else(|error| {
         problems.push(Problem::new(&config.state_dir, None, error.to_string()));
         Vec::new()
     });
     problems.extend(routes.iter().chain(&kept).filter_map(|route| unknown_interface(route, config)));
-    Report { problems, notes, manifest_routes: routes.len(), cli_routes: kept.len() }
+    let services = cluster.services.len();
+    notes.extend(conditions(cluster, config));
+    Report { problems, notes, manifest_routes: routes.len(), cli_routes: kept.len(), services }
+}
+
+/// What the Services would say of themselves on a node without addresses.
+fn conditions(cluster: Arc<Cluster>, config: &AgentConfig) -> Vec<Problem> {
+    let desired = Sources { cluster, ..Sources::default() }.desired(config);
+    let selection = select(&SelectionInputs::new(&desired, &BTreeSet::new()));
+    let all = selection.conditions.iter().flat_map(|(key, all)| all.iter().map(move |one| (key, one)));
+    let problem = |(key, condition): (&ServiceKey, &Condition)| {
+        Problem::new(&config.manifests, None, condition.to_string()).about(format!("Service {key}"))
+    };
+    all.map(problem).collect()
 }
 
 /// A route may name an interface that does not exist yet, but not one that no alias stands for:
@@ -67,7 +87,7 @@ fn unknown_interface(route: &CustomRoute, config: &AgentConfig) -> Option<Proble
 }
 
 fn text(file: &Path, report: &Report) -> String {
-    let Report { problems, notes, manifest_routes, cli_routes } = report;
+    let Report { problems, notes, manifest_routes, cli_routes, services } = report;
     let mut text = String::new();
     for problem in problems {
         text.push_str(&format!("{problem}\n"));
@@ -77,7 +97,7 @@ fn text(file: &Path, report: &Report) -> String {
     }
     if problems.is_empty() {
         let routes = format!("{manifest_routes} routes in manifests, {cli_routes} of the command line");
-        text.push_str(&format!("{}: good; {routes}\n", file.display()));
+        text.push_str(&format!("{}: good; {routes}, {services} Services\n", file.display()));
     }
     text
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use super::interfaces::{InterfaceEntry, interfaces};
 use super::probe::{ProbeSpec, parse_duration};
 use super::{
     AgentConfig, ClusterCidrs, DEFAULT_BPFFS, DEFAULT_MANIFESTS, DEFAULT_METRICS, DEFAULT_SOCKET,
-    DEFAULT_STATE_DIR,
+    DEFAULT_STATE_DIR, NodePorts,
 };
 use crate::compile::image::Limits;
+use crate::desired::service::NODE_PORT_RANGE;
 use crate::input::address::{LeadingZeros, parse_prefix};
 use crate::input::problem::Problem;
-use crate::input::yaml::{Document, Step, documents};
+use crate::input::yaml::{Document, Step, documents, written};
 
 /// Most entries a map may be given.
 const LARGEST_MAP: u32 = 16_777_216;
@@ -52,6 +54,10 @@ struct ConfigFile {
     /// Address ranges of the cluster. Default: none.
     #[serde(default)]
     cluster_cidrs: ClusterCidrsEntry,
+    #[serde(default)]
+    node_ports: NodePortsEntry,
+    #[serde(default, rename = "externalIPs")]
+    external_ips: ExternalIpsEntry,
     /// Capacities of the maps.
     #[serde(default)]
     limits: LimitsEntry,
@@ -85,6 +91,25 @@ struct ClusterCidrsEntry {
     /// Node addresses.
     #[serde(default)]
     nodes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NodePortsEntry {
+    /// Which of the node's own addresses answer node ports. Default: all but loopback.
+    #[serde(default)]
+    addresses: Vec<String>,
+    /// First and last port that Services may have as node port. Default `30000-32767`.
+    range: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExternalIpsEntry {
+    /// Ranges that Services may take `externalIPs` from. Default: none, since whoever may write a
+    /// Service could take traffic to any address otherwise (CVE-2020-8554).
+    #[serde(default)]
+    allow: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -153,15 +178,7 @@ pub fn parse(text: &str, file: &Path) -> Result<AgentConfig, Problem> {
 }
 
 fn problem(file: &Path, document: &Document<'_>, Wrong { path, message }: Wrong<'_>) -> Problem {
-    let mut name = String::new();
-    for step in &path {
-        match step {
-            Step::Key(key) if name.is_empty() => name.push_str(key),
-            Step::Key(key) => name.extend([".", key]),
-            Step::Index(index) => name.push_str(&format!("[{index}]")),
-        }
-    }
-    Problem::new(file, document.locate(&path), format!("{name}: {message}"))
+    Problem::new(file, document.locate(&path), format!("{}: {message}", written(&path)))
 }
 
 fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
@@ -175,6 +192,8 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
         socket,
         pod_interfaces,
         cluster_cidrs,
+        node_ports,
+        external_ips,
         limits,
         metrics,
         failover,
@@ -198,6 +217,11 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
         socket: path("socket", socket, DEFAULT_SOCKET)?,
         pod_interfaces: globs(pod_interfaces)?,
         cluster_cidrs: cidrs(&cluster_cidrs)?,
+        node_ports: NodePorts {
+            addresses: prefixes(["nodePorts", "addresses"], &node_ports.addresses)?,
+            range: port_range(node_ports.range)?,
+        },
+        external_ips: prefixes(["externalIPs", "allow"], &external_ips.allow)?,
         limits: limits.checked()?,
         metrics: metrics.map(address).transpose()?,
         hold_time: hold_time(&failover)?,
@@ -256,20 +280,37 @@ fn globs(given: Option<Vec<String>>) -> Result<Vec<String>, Wrong<'static>> {
 
 fn cidrs(entry: &ClusterCidrsEntry) -> Result<ClusterCidrs, Wrong<'static>> {
     let ClusterCidrsEntry { pods, services, nodes } = entry;
-    let list = |key: &'static str, texts: &[String]| -> Result<Vec<IpNet>, Wrong<'static>> {
-        let parse = |(index, text): (usize, &String)| {
-            parse_prefix(text, LeadingZeros::Decimal).map_err(|error| Wrong {
-                path: vec![Step::Key("clusterCidrs"), Step::Key(key), Step::Index(index)],
-                message: error.to_string(),
-            })
-        };
-        texts.iter().enumerate().map(parse).collect()
-    };
+    let list = |key, texts| prefixes(["clusterCidrs", key], texts);
     Ok(ClusterCidrs {
         pods: list("pods", pods)?,
         services: list("services", services)?,
         nodes: list("nodes", nodes)?,
     })
+}
+
+fn prefixes(key: [&'static str; 2], texts: &[String]) -> Result<Vec<IpNet>, Wrong<'static>> {
+    let [outer, inner] = key;
+    let parse = |(index, text): (usize, &String)| {
+        parse_prefix(text, LeadingZeros::Decimal).map_err(|error| Wrong {
+            path: vec![Step::Key(outer), Step::Key(inner), Step::Index(index)],
+            message: error.to_string(),
+        })
+    };
+    texts.iter().enumerate().map(parse).collect()
+}
+
+fn port_range(given: Option<String>) -> Result<RangeInclusive<u16>, Wrong<'static>> {
+    let Some(text) = given else { return Ok(NODE_PORT_RANGE) };
+    let ports = text.split_once('-').and_then(|(first, last)| {
+        Some((first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?))
+    });
+    match ports {
+        Some((first, last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => {
+            let message = format!("\"{text}\" is not FIRST-LAST, two ports like 30000-32767");
+            Err(Wrong::at(["nodePorts", "range"], message))
+        }
+    }
 }
 
 impl LimitsEntry {

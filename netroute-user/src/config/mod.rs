@@ -7,6 +7,7 @@ mod probe;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub struct AgentConfig {
     /// Globs (`*`) over device names of the host ends of pod veths.
     pub pod_interfaces: Vec<String>,
     pub cluster_cidrs: ClusterCidrs,
+    pub node_ports: NodePorts,
+    /// Where Services may take `externalIPs` from; empty = nowhere.
+    pub external_ips: Vec<IpNet>,
     pub limits: Limits,
     /// Where Prometheus metrics are served; `None` = off.
     pub metrics: Option<SocketAddr>,
@@ -56,6 +60,13 @@ pub struct ClusterCidrs {
     pub pods: Vec<IpNet>,
     pub services: Vec<IpNet>,
     pub nodes: Vec<IpNet>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePorts {
+    /// Which of the node's own addresses answer; empty = all but loopback.
+    pub addresses: Vec<IpNet>,
+    pub range: RangeInclusive<u16>,
 }
 
 #[derive(Debug, thiserror::Error)]

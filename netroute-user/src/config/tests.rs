@@ -23,6 +23,8 @@ fn the_example_names_the_defaults_and_is_valid() {
     assert_eq!(config.hold_time, defaults.hold_time);
     assert_eq!(config.probe, defaults.probe);
     assert_eq!(config.pod_interfaces, defaults.pod_interfaces);
+    assert_eq!(config.node_ports, defaults.node_ports);
+    assert_eq!(config.external_ips, defaults.external_ips);
     assert_eq!(
         (&config.manifests, &config.state_dir, &config.bpffs, &config.socket),
         (&defaults.manifests, &defaults.state_dir, &defaults.bpffs, &defaults.socket)
@@ -130,6 +132,15 @@ fn values_out_of_range_are_refused_with_their_line() {
             "clusterCidrs: {pods: [10.244.0.1/16]}",
             "agent.yaml:3: clusterCidrs.pods[0]: 10.244.0.1/16 has host bits",
         ),
+        (
+            "nodePorts: {range: 32767-30000}",
+            "agent.yaml:3: nodePorts.range: \"32767-30000\" is not FIRST-LAST",
+        ),
+        ("nodePorts: {range: 0-10}", "agent.yaml:3: nodePorts.range: \"0-10\" is not FIRST-LAST"),
+        ("nodePorts: {addresses: [10.0.0.300]}", "agent.yaml:3: nodePorts.addresses[0]: \"10.0.0.300\" is"),
+        ("nodePorts: {ports: 1-2}", "agent.yaml:3: nodePorts: unknown key \"ports\""),
+        ("externalIPs: {allow: [192.0.2.0/33]}", "agent.yaml:3: externalIPs.allow[0]: 192.0.2.0/33: the"),
+        ("externalIps: {}", "agent.yaml:3: unknown key \"externalIps\"; did you mean \"externalIPs\"?"),
         ("nodeName: \"\"", "agent.yaml:3: nodeName: is empty"),
         ("interfaces: []", "agent.yaml:1: the key \"interfaces\" is there twice"),
     ] {
@@ -152,4 +163,20 @@ fn what_is_set_is_taken() {
     assert_eq!(config.limits, Limits { routes4: 7, ..Limits::default() });
     assert_eq!(config.interfaces[0].role, Role::External);
     assert_eq!(config.hold_time, Duration::ZERO);
+}
+
+#[test]
+fn s13_and_s16_what_services_may_take_is_configured() {
+    let config = parse(&format!(
+        "{MINIMAL}nodePorts: {{addresses: [10.128.44.0/24, \"fd16:3::/64\"], range: 31000-31999}}\n\
+         externalIPs: {{allow: [192.0.2.0/28]}}\n"
+    ))
+    .unwrap();
+    let written: Vec<String> = config.node_ports.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(written, ["10.128.44.0/24", "fd16:3::/64"]);
+    assert_eq!(config.node_ports.range, 31000..=31999);
+    assert_eq!(config.external_ips, ["192.0.2.0/28".parse().unwrap()]);
+    let defaults = parse(MINIMAL).unwrap();
+    assert_eq!(defaults.node_ports, NodePorts { addresses: vec![], range: 30000..=32767 });
+    assert_eq!(defaults.external_ips, []);
 }

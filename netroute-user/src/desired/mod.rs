@@ -3,11 +3,14 @@
 
 pub mod interface;
 pub mod route;
+pub mod service;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use interface::Interface;
 use route::{CustomRoute, RouteKey};
+use service::{Cluster, ServiceSettings};
 
 /// Everything the operator asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,4 +19,7 @@ pub struct Desired {
     /// Globs over device names of the host ends of pod veths (`cali*`).
     pub pod_interfaces: Vec<String>,
     pub routes: BTreeMap<RouteKey, CustomRoute>,
+    /// Shared: it may hold 100 000 endpoints, and a route that changes leaves it as it is.
+    pub cluster: Arc<Cluster>,
+    pub service_settings: ServiceSettings,
 }

@@ -71,10 +71,24 @@ impl Document<'_> {
 }
 
 /// One step of the way to a value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
     Key(&'a str),
     Index(usize),
+}
+
+/// The way to a value as people write it: `spec.ports[1].nodePort`.
+#[must_use]
+pub fn written(path: &[Step<'_>]) -> String {
+    let mut name = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) if name.is_empty() => name.push_str(key),
+            Step::Key(key) => name.extend([".", key]),
+            Step::Index(index) => name.push_str(&format!("[{index}]")),
+        }
+    }
+    name
 }
 
 /// Walks to a value and fails there on purpose: the error carries the line, which serde gives in
@@ -163,7 +177,9 @@ fn backquoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-fn advice(written: &str, known: &[&str]) -> String {
+/// What to write instead.
+#[must_use]
+pub fn advice(written: &str, known: &[&str]) -> String {
     match nearest(written, known.iter().copied()) {
         Some(near) => format!("did you mean \"{near}\"?"),
         None if known.is_empty() => "no key is known here".to_owned(),

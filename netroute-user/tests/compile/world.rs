@@ -77,11 +77,7 @@ impl World {
         let interfaces =
             vec![interface("Port2", "eth0", Role::Internal), interface("Port3", "eth1", Role::External)];
         let mut world = Self {
-            desired: Desired {
-                interfaces,
-                pod_interfaces: vec!["cali*".to_owned()],
-                routes: BTreeMap::new(),
-            },
+            desired: Desired { interfaces, pod_interfaces: vec!["cali*".to_owned()], ..Desired::default() },
             kernel: KernelState::default(),
             suspended: BTreeMap::new(),
             xdp_native: BTreeSet::new(),

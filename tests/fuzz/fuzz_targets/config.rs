@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use netroute_fuzz::routes::one_line;
 use netroute_user::compile::image::Limits;
-use netroute_user::config::{AgentConfig, ClusterCidrs};
+use netroute_user::config::{AgentConfig, ClusterCidrs, NodePorts};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let Ok(text) = std::str::from_utf8(data) else { return Corpus::Reject };
@@ -32,8 +32,11 @@ fn usable(config: &AgentConfig) {
     assert!(paths.iter().all(|path| path.is_absolute()), "{paths:?}");
     let ClusterCidrs { pods, services, nodes } = &config.cluster_cidrs;
     assert!([pods, services, nodes].into_iter().flatten().all(|prefix| prefix.trunc() == *prefix));
-    let Limits { routes4, routes6, groups, next_hops, route_stats } = config.limits;
-    let limits = [routes4, routes6, groups, next_hops, route_stats];
+    let NodePorts { addresses, range } = &config.node_ports;
+    assert!(addresses.iter().chain(&config.external_ips).all(|prefix| prefix.trunc() == *prefix));
+    assert!(*range.start() >= 1 && range.start() <= range.end(), "{range:?}");
+    let Limits { routes4, blocks4, routes6, groups, next_hops, route_stats } = config.limits;
+    let limits = [routes4, blocks4, routes6, groups, next_hops, route_stats];
     assert!(limits.iter().all(|&limit| limit >= 1), "{limits:?}");
     // Both are added to the time of the day.
     let soon = |wait: Duration| Instant::now().checked_add(wait).is_some();

@@ -1,34 +1,38 @@
-//! One document of a manifest: which object it is, and the route it asks for.
+//! One document of a manifest: which object it is, and what it asks for.
 
+use std::fmt;
 use std::path::Path;
 
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::ManifestSource;
+use super::kinds::{self, Known, Reads};
 use crate::desired::route::{CustomRoute, Origin};
+use crate::desired::service::{EndpointSlice, Node, Service};
 use crate::input::address::LeadingZeros;
-use crate::input::objects::NetRoute;
+use crate::input::objects::{DEFAULT_NAMESPACE, FieldError, NetRoute, endpoint_slice, node, service};
 use crate::input::problem::Problem;
-use crate::input::yaml::{Document, Step, nearest};
-
-const GROUP_VERSION: &str = "netroute.dev/v1alpha1";
-
-/// Kinds that are known but do nothing in this version.
-const IGNORED: &[(&str, &str)] = &[
-    (GROUP_VERSION, "EgressPolicy"),
-    (GROUP_VERSION, "AddressPool"),
-    ("v1", "Node"),
-    ("v1", "Service"),
-    ("v1", "Pod"),
-    ("v1", "Namespace"),
-    ("discovery.k8s.io/v1", "EndpointSlice"),
-];
+use crate::input::yaml::{Document, Step};
 
 /// What identifies an object in a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectName {
     pub kind: String,
+    /// `None` for kinds that belong to the whole cluster.
+    pub namespace: Option<String>,
     pub name: String,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, namespace, name } = self;
+        match namespace {
+            Some(namespace) => write!(f, "{kind} {namespace}/{name}"),
+            None => write!(f, "{kind} {name}"),
+        }
+    }
 }
 
 /// A document understood.
@@ -42,6 +46,9 @@ pub struct Object {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     Route(Box<CustomRoute>),
+    Service(Box<Service>),
+    EndpointSlice(EndpointSlice),
+    Node(Node),
     /// For other nodes.
     NotSelected,
     /// Not in this version.
@@ -61,35 +68,63 @@ struct Header {
 #[derive(Deserialize)]
 struct Metadata {
     name: String,
+    namespace: Option<String>,
 }
+
+/// Line and message.
+type Fault = (Option<u32>, String);
 
 /// # Errors
 /// When not even kind and name can be read.
 pub fn read(document: Document<'_>, file: &Path, source: &ManifestSource) -> Result<Object, Problem> {
     let header: Header = document.parse().map_err(|error| Problem::new(file, error.line, error.message))?;
-    let Header { api_version, kind, metadata: Metadata { name } } = header;
+    let Header { api_version, kind, metadata: Metadata { name, namespace } } = header;
     let line = document.locate(&[Step::Key("kind")]).unwrap_or(document.lines_before + 1);
-    let name = ObjectName { kind, name };
-    let problem = |line, message: String| {
-        Content::Bad(Problem::new(file, line, message).about(format!("{} {}", name.kind, name.name)))
-    };
-    let content = if name.name.is_empty() {
-        problem(Some(line), "metadata.name is empty; give the object a name".to_owned())
-    } else if api_version == GROUP_VERSION && name.kind == "NetRoute" {
-        route(document, file, source).unwrap_or_else(|(line, message)| problem(line, message))
-    } else if IGNORED.contains(&(api_version.as_str(), name.kind.as_str())) {
-        Content::Ignored
+    let known = kinds::find(&api_version, &kind);
+    let namespace = known.is_some_and(|known| known.namespaced).then(|| {
+        let written = namespace.filter(|namespace| !namespace.is_empty());
+        written.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+    });
+    let name = ObjectName { kind, namespace, name };
+    let read = if name.name.is_empty() {
+        Err((Some(line), "metadata.name is empty; give the object a name".to_owned()))
+    } else if let Some(known) = known {
+        content(known, document, file, source)
     } else {
-        problem(Some(line), unknown(&api_version, &name.kind))
+        Err((Some(line), kinds::unknown(&api_version, &name.kind)))
     };
+    let content = read.unwrap_or_else(|(line, message)| {
+        Content::Bad(Problem::new(file, line, message).about(name.to_string()))
+    });
     Ok(Object { name, line, content })
 }
 
-fn route(
+fn content(
+    known: &Known,
     document: Document<'_>,
     file: &Path,
     source: &ManifestSource,
-) -> Result<Content, (Option<u32>, String)> {
+) -> Result<Content, Fault> {
+    Ok(match known.reads {
+        Reads::Route => route(document, file, source)?,
+        Reads::Service => Content::Service(Box::new(convert::<core::Service, _>(document, service)?)),
+        Reads::EndpointSlice => {
+            Content::EndpointSlice(convert::<discovery::EndpointSlice, _>(document, endpoint_slice)?)
+        }
+        Reads::Node => Content::Node(convert::<core::Node, _>(document, node)?),
+        Reads::Nothing => Content::Ignored,
+    })
+}
+
+fn convert<T: DeserializeOwned, U>(
+    document: Document<'_>,
+    into: fn(&T) -> Result<U, FieldError>,
+) -> Result<U, Fault> {
+    let object: T = document.parse().map_err(|error| (error.line, error.message))?;
+    into(&object).map_err(|error| (document.locate(&error.path), error.to_string()))
+}
+
+fn route(document: Document<'_>, file: &Path, source: &ManifestSource) -> Result<Content, Fault> {
     let object: NetRoute = document.parse().map_err(|error| (error.line, error.message))?;
     let name = object.metadata.name.clone().unwrap_or_default();
     let file_name = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -106,17 +141,4 @@ fn route(
     } else {
         Content::NotSelected
     })
-}
-
-fn unknown(api_version: &str, kind: &str) -> String {
-    let kinds = || IGNORED.iter().map(|&(_, kind)| kind).chain(["NetRoute"]);
-    if let Some(known) = kinds().find(|&known| known == kind) {
-        let right =
-            IGNORED.iter().find(|&&(_, kind)| kind == known).map_or(GROUP_VERSION, |&(group, _)| group);
-        return format!("apiVersion \"{api_version}\" is not known for {kind}; use {right}");
-    }
-    match nearest(kind, kinds()) {
-        Some(near) => format!("unknown kind \"{kind}\"; did you mean \"{near}\"?"),
-        None => format!("unknown kind \"{kind}\" ({api_version}); this version reads NetRoute"),
-    }
 }

@@ -1,15 +1,18 @@
 //! A directory of YAML or JSON manifests as a source of desired state.
 
 mod document;
+mod kinds;
 mod reader;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::problem::Problem;
 use crate::config::AgentConfig;
 use crate::desired::route::{CustomRoute, Probe};
+use crate::desired::service::Cluster;
 pub use reader::ManifestReader;
 pub use watch::{ManifestWatch, WatchError, watch};
 
@@ -18,7 +21,9 @@ pub use watch::{ManifestWatch, WatchError, watch};
 pub struct ManifestSet {
     /// For this node, no key twice.
     pub routes: Vec<CustomRoute>,
-    /// What is wrong; the good objects of the same file are in `routes` all the same.
+    /// Services, their endpoints and nodes.
+    pub cluster: Arc<Cluster>,
+    /// What is wrong; the good objects of the same file are in force all the same.
     pub problems: Vec<Problem>,
     /// Not wrong, but worth knowing: objects that do nothing in this version, no directory yet.
     pub notes: Vec<Problem>,

@@ -1,13 +1,15 @@
 //! Reads the directory in full and remembers what was last good: a broken file never takes away
-//! the routes it gave before.
+//! the objects it gave before.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::document::{Content, Object, ObjectName, read};
 use super::{ManifestSet, ManifestSource};
 use crate::desired::route::RouteKey;
+use crate::desired::service::Cluster;
 use crate::input::problem::Problem;
 use crate::input::yaml::documents;
 
@@ -100,9 +102,8 @@ fn read_file(file: &Path, source: &ManifestSource, kept: Objects, problems: &mut
             }
         };
         if let Some(first) = defined.insert(object.name.clone(), object.line) {
-            let ObjectName { kind, name } = &object.name;
             let message = format!("the same kind and name as in line {first}; this one is left out");
-            faults.push(Problem::new(file, Some(object.line), message).about(format!("{kind} {name}")));
+            faults.push(Problem::new(file, Some(object.line), message).about(object.name.to_string()));
             defined.insert(object.name, first);
         } else if let Content::Bad(problem) = object.content {
             faults.push(problem);
@@ -136,13 +137,13 @@ fn in_force(objects: usize) -> String {
 fn collect(files: &BTreeMap<PathBuf, Objects>, set: &mut ManifestSet) {
     let mut names: BTreeMap<&ObjectName, &Path> = BTreeMap::new();
     let mut keys: BTreeMap<RouteKey, (&Path, u32)> = BTreeMap::new();
+    let mut cluster = Cluster::default();
     for (file, objects) in files {
         let mut in_order: Vec<&Object> = objects.values().collect();
         in_order.sort_by_key(|object| object.line);
         for object in in_order {
-            let ObjectName { kind, name } = &object.name;
             let problem = |message: String| {
-                Problem::new(file, Some(object.line), message).about(format!("{kind} {name}"))
+                Problem::new(file, Some(object.line), message).about(object.name.to_string())
             };
             if let Some(other) = names.get(&object.name) {
                 let message =
@@ -163,9 +164,19 @@ fn collect(files: &BTreeMap<PathBuf, Objects>, set: &mut ManifestSet) {
                         set.routes.push((**route).clone());
                     }
                 }
+                Content::Service(service) => {
+                    cluster.services.insert(service.key.clone(), (**service).clone());
+                }
+                Content::EndpointSlice(slice) => {
+                    cluster.endpoint_slices.insert(slice.key.clone(), slice.clone());
+                }
+                Content::Node(node) => {
+                    cluster.nodes.insert(node.name.clone(), node.clone());
+                }
                 Content::Ignored => set.notes.push(problem("ignored: not in this version".to_owned())),
                 Content::NotSelected | Content::Bad(_) => {}
             }
         }
     }
+    set.cluster = Arc::new(cluster);
 }

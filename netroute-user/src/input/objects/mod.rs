@@ -1,8 +1,16 @@
-//! The objects of the group `netroute.dev`, as Kubernetes and manifests have them, and their
+//! Objects as Kubernetes and manifests have them, our own group's and those of others, and their
 //! conversion into desired state.
 
+mod endpoint_slice;
+mod field;
 pub mod net_route;
+mod node;
 mod refusal;
+mod service;
 
+pub use endpoint_slice::{SERVICE_LABEL, endpoint_slice};
+pub use field::{Fault, FieldError};
 pub use net_route::{FORCE_ANNOTATION, NetRoute, NetRouteSpec};
+pub use node::node;
 pub use refusal::RouteRefusal;
+pub use service::{DEFAULT_NAMESPACE, service};

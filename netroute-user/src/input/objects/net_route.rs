@@ -161,7 +161,7 @@ fn check_addresses(destination: IpNet, next_hop: IpAddr) -> Result<(), RouteRefu
 }
 
 /// What makes a prefix that begins with `address` no unicast destination of a router.
-fn not_routed(address: IpAddr, prefix_len: u8) -> Option<&'static str> {
+pub(super) fn not_routed(address: IpAddr, prefix_len: u8) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) if address.octets()[0] == 0 && prefix_len >= 8 => {
             Some("in 0.0.0.0/8 (this host)")

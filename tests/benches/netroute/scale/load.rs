@@ -174,6 +174,7 @@ fn desired(prefixes: &[Ipv4Net]) -> Desired {
         interfaces: vec![Interface { alias: ALIAS.into(), device, role: Role::External }],
         pod_interfaces: Vec::new(),
         routes: prefixes.zip(GATEWAYS.into_iter().cycle()).map(route).collect(),
+        ..Desired::default()
     }
 }
 
