@@ -20,8 +20,15 @@ use proptest::collection::btree_map;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-const LIMITS: Limits =
-    Limits { routes4: 64, blocks4: 64, routes6: 64, groups: 32, next_hops: 32, route_stats: 64 };
+const LIMITS: Limits = Limits {
+    routes4: 64,
+    blocks4: 64,
+    routes6: 64,
+    groups: 32,
+    next_hops: 32,
+    route_stats: 64,
+    ..Limits::DEFAULT
+};
 
 fn bed(limits: Limits) -> Result<TestBed> {
     Ok(TestBed::load(bpf_object(), limits, &Nic::default())?)

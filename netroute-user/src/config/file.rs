@@ -9,20 +9,15 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::interfaces::{InterfaceEntry, interfaces};
+use super::limits::LimitsEntry;
 use super::probe::{ProbeSpec, parse_duration};
 use super::{
     AgentConfig, ClusterCidrs, DEFAULT_BPFFS, DEFAULT_MANIFESTS, DEFAULT_METRICS, DEFAULT_SOCKET,
     DEFAULT_STATE_DIR,
 };
-use crate::compile::image::Limits;
 use crate::input::address::{LeadingZeros, parse_prefix};
 use crate::input::problem::Problem;
 use crate::input::yaml::{Document, Step, documents};
-
-/// Most entries a map may be given.
-const LARGEST_MAP: u32 = 16_777_216;
-/// Fewest groups and next hops: the fixed entries and a few of one's own.
-const SMALLEST_TABLE: u32 = 16;
 
 /// Far beyond it, the time at which a hold ends could not be told.
 const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
@@ -85,24 +80,6 @@ struct ClusterCidrsEntry {
     /// Node addresses.
     #[serde(default)]
     nodes: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct LimitsEntry {
-    /// IPv4 prefixes, the kernel's own included. Default 262144.
-    routes4: Option<u32>,
-    /// Blocks of the IPv4 fast lookup, 2 KiB each: one for each /16 that holds longer prefixes, and
-    /// one for each /24 that does. Prefixes beyond are looked up in the trie. Default 8192.
-    blocks4: Option<u32>,
-    /// IPv6 prefixes, the kernel's own included. Default 131072.
-    routes6: Option<u32>,
-    /// Different sets of next hops. Default 4096.
-    groups: Option<u32>,
-    /// Next hops, neighbours on connected networks included. Default 4096.
-    next_hops: Option<u32>,
-    /// Custom routes with a counter of their own. Default 131072.
-    route_stats: Option<u32>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -198,7 +175,7 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
         socket: path("socket", socket, DEFAULT_SOCKET)?,
         pod_interfaces: globs(pod_interfaces)?,
         cluster_cidrs: cidrs(&cluster_cidrs)?,
-        limits: limits.checked()?,
+        limits: limits.checked().map_err(|error| Wrong::at(["limits", error.key], error))?,
         metrics: metrics.map(address).transpose()?,
         hold_time: hold_time(&failover)?,
         probe: match probe {
@@ -270,28 +247,6 @@ fn cidrs(entry: &ClusterCidrsEntry) -> Result<ClusterCidrs, Wrong<'static>> {
         services: list("services", services)?,
         nodes: list("nodes", nodes)?,
     })
-}
-
-impl LimitsEntry {
-    fn checked(&self) -> Result<Limits, Wrong<'static>> {
-        let Self { routes4, blocks4, routes6, groups, next_hops, route_stats } = *self;
-        let within = |key, given: Option<u32>, default, least| match given {
-            Some(limit) if !(least..=LARGEST_MAP).contains(&limit) => {
-                let message = format!("{limit} is outside {least} to {LARGEST_MAP}");
-                Err(Wrong::at(["limits", key], message))
-            }
-            given => Ok(given.unwrap_or(default)),
-        };
-        let default = Limits::default();
-        Ok(Limits {
-            routes4: within("routes4", routes4, default.routes4, 1)?,
-            blocks4: within("blocks4", blocks4, default.blocks4, 1)?,
-            routes6: within("routes6", routes6, default.routes6, 1)?,
-            groups: within("groups", groups, default.groups, SMALLEST_TABLE)?,
-            next_hops: within("nextHops", next_hops, default.next_hops, SMALLEST_TABLE)?,
-            route_stats: within("routeStats", route_stats, default.route_stats, 1)?,
-        })
-    }
 }
 
 fn address(entry: MetricsEntry) -> Result<SocketAddr, Wrong<'static>> {

@@ -1,8 +1,8 @@
 //! Two hosts, the node between them, and an agent's folder.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -48,7 +48,15 @@ pub fn object() -> &'static [u8] {
 }
 
 pub fn limits() -> Limits {
-    Limits { routes4: 1024, blocks4: 64, routes6: 1024, groups: 64, next_hops: 64, route_stats: 256 }
+    Limits {
+        routes4: 1024,
+        blocks4: 64,
+        routes6: 1024,
+        groups: 64,
+        next_hops: 64,
+        route_stats: 256,
+        ..Limits::DEFAULT
+    }
 }
 
 pub fn nic(name: &str) -> Result<NicDevice> {
