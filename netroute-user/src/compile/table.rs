@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
+use super::services::selection::Selection;
 use super::special;
 use crate::desired::route::CustomRoute;
 use crate::kernel::{KernelRoute, KernelRouteKind, KernelState, Link};
@@ -15,6 +16,16 @@ pub struct Entry<'a> {
     pub custom: Vec<(&'a CustomRoute, &'a Link)>,
     /// The kernel's best route of that prefix: lowest metric, local table first.
     pub kernel: Option<&'a KernelRoute>,
+    /// Addresses of Services, or a range of them.
+    pub service: bool,
+}
+
+impl Entry<'_> {
+    /// Whether it has its place in the route table before any custom route.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.kernel.is_some() || self.service
+    }
 }
 
 pub type Table<'a> = BTreeMap<IpNet, Entry<'a>>;
@@ -33,6 +44,15 @@ pub fn from_kernel(kernel: &KernelState) -> Table<'_> {
         }
     }
     table
+}
+
+/// Marks the prefixes that are Services'.
+pub fn mark_services(table: &mut Table<'_>, selection: &Selection) {
+    let hosts = selection.addresses.keys().map(|address| IpNet::from(*address));
+    let prefixes = selection.cidrs.iter().map(IpNet::trunc).chain(hosts);
+    for prefix in prefixes.filter(|prefix| !special::contains(prefix)) {
+        table.entry(prefix).or_default().service = true;
+    }
 }
 
 fn rank(route: &KernelRoute) -> (bool, u32) {

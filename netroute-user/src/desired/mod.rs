@@ -3,6 +3,7 @@
 
 pub mod interface;
 pub mod route;
+pub mod service;
 
 use std::collections::BTreeMap;
 

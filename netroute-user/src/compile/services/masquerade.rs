@@ -1,0 +1,55 @@
+//! The entries of `MASQUERADE`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netroute_common::abi::MAX_MASQUERADE;
+use netroute_common::layout::flow::Masquerade;
+
+use crate::compile::Inputs;
+use crate::compile::interfaces::Interfaces;
+
+/// One for each NIC with an address: that of the last compilation as long as the NIC has it, since flows
+/// go on under it, else the lowest.
+pub(super) fn masquerade(inputs: &Inputs<'_>, interfaces: &Interfaces) -> BTreeMap<u32, Masquerade> {
+    let entries = interfaces.nics().filter_map(|ifindex| {
+        let installed = inputs.installed.services.masquerade.get(&ifindex).copied().unwrap_or_default();
+        let entry = Masquerade {
+            address4: own(inputs, ifindex, v4, installed.address4).unwrap_or_default(),
+            address6: own(inputs, ifindex, v6, installed.address6).unwrap_or_default(),
+            first_port: inputs.nat.first_port,
+            ports: inputs.nat.ports,
+        };
+        let empty = entry.address4 == [0; 4] && entry.address6 == [0; 16];
+        (!empty).then_some((ifindex, entry))
+    });
+    entries.take(MAX_MASQUERADE as usize).collect()
+}
+
+fn own<A: PartialEq>(
+    inputs: &Inputs<'_>,
+    ifindex: u32,
+    family: fn(IpAddr) -> Option<A>,
+    installed: A,
+) -> Option<A> {
+    let of_nic = inputs.kernel.addresses.iter().filter(|held| held.ifindex == ifindex && held.usable);
+    let addresses = of_nic.map(|held| held.address.addr());
+    let own = addresses.filter(|address| !inputs.selection.addresses.contains_key(address));
+    let mut own = own.filter_map(family);
+    let first = own.next()?;
+    if first == installed || own.any(|address| address == installed) { Some(installed) } else { Some(first) }
+}
+
+fn v4(address: IpAddr) -> Option<[u8; 4]> {
+    match address {
+        IpAddr::V4(address) if !address.is_link_local() => Some(address.octets()),
+        _ => None,
+    }
+}
+
+fn v6(address: IpAddr) -> Option<[u8; 16]> {
+    match address {
+        IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address.octets()),
+        _ => None,
+    }
+}
