@@ -1,6 +1,10 @@
 //! Golden cases of the control plane: a node's state in, the content of maps and FIB out.
 
+mod cluster;
 mod identity;
 mod priority;
+mod service_limits;
+mod service_routes;
+mod services;
 mod states;
 mod world;
