@@ -104,6 +104,7 @@ impl Stage {
             groups: BTreeMap::from([(GROUP, group)]),
             next_hops,
             ports: BTreeMap::from([(OUT_PORT, self.out)]),
+            ..Image::default()
         }
     }
 

@@ -137,6 +137,7 @@ impl Kind {
             groups: BTreeMap::from([(FIRST_FREE_ID, group)]),
             next_hops: BTreeMap::from([(FIRST_FREE_ID, next_hop)]),
             ports: BTreeMap::from([(0, ports.far)]),
+            ..Image::default()
         }
     }
 }
