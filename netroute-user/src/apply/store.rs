@@ -195,6 +195,7 @@ const fn removes(step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use netroute_common::layout::route::{Group, Member, NextHop, Route};
+    use netroute_common::layout::service::{FrontEnd, FrontEndKey, SourceRange};
     use zerocopy::FromZeros;
 
     use super::*;
@@ -277,6 +278,23 @@ mod tests {
         let error = apply(&diff(&new, &image(5, 9)), &mut store).unwrap_err();
         assert!(matches!(error.source, StoreError::Full { map: "ROUTES4", .. }));
         assert_eq!(store.image(), &new, "nothing changed");
+    }
+
+    #[test]
+    fn front_ends_make_room_for_others_too() {
+        let image = |number: u8| {
+            let key = |port| FrontEndKey { address: [number; 16], port, ..FrontEndKey::default() };
+            let mut image = Image::default();
+            image.services.front_ends = (1..=3).map(|port| (key(port), FrontEnd::default())).collect();
+            image.services.source_ranges =
+                [(40, SourceRange { address: [number; 16], service: [0; 4] })].into();
+            image
+        };
+        let mut store = MemoryStore::new(Limits { front_ends: 4, source_ranges: 1, ..LIMITS });
+        apply(&diff(&Image::default(), &image(1)), &mut store).unwrap();
+        apply(&diff(&image(1), &image(2)), &mut store).unwrap();
+        assert_eq!(store.image(), &image(2));
+        assert_eq!(store.writes_to("FRONTENDS"), 3 + 3 + 3);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod identity;
 mod priority;
 mod service_limits;
 mod service_routes;
+mod service_scale;
 mod services;
 mod states;
 mod world;

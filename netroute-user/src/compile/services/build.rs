@@ -228,7 +228,9 @@ fn flags(spec: &FrontEndSpec) -> u32 {
     flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag)
 }
 
-fn source_range(service: u32, range: &IpNet) -> (u8, SourceRange) {
+/// The key of a source range in the maps, with its length.
+#[must_use]
+pub fn source_range(service: u32, range: &IpNet) -> (u8, SourceRange) {
     // The Service's 32 bits, and of a mapped address the 96 before the IPv4 one.
     let before = if matches!(range, IpNet::V4(_)) { 32 + 96 } else { 32 };
     let address = mapped(range.network());
