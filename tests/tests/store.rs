@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -16,7 +17,7 @@ use netroute_tests::namespace::{enter, ifindex, sh};
 use netroute_user::apply::{MapStore, MemoryStore, StoreError, apply};
 use netroute_user::compile::image::{Image, Limits};
 use netroute_user::compile::services::build::source_range;
-use netroute_user::compile::services::image::ServiceImage;
+use netroute_user::compile::services::image::{ServiceImage, mapped};
 use netroute_user::load::object::bpf_object;
 use netroute_user::load::testrun::{SkbContext, TestBed};
 use netroute_user::plan::{Plan, Step, diff};
@@ -80,8 +81,8 @@ fn next_hop() -> impl Strategy<Value = NextHop> {
 }
 
 fn front_end_key() -> impl Strategy<Value = FrontEndKey> {
-    any::<([u8; 16], u16, u8, bool)>().prop_map(|(address, port, protocol, scope)| FrontEndKey {
-        address,
+    any::<(Ipv6Addr, u16, u8, bool)>().prop_map(|(address, port, protocol, scope)| FrontEndKey {
+        address: mapped(address.into()),
         port,
         protocol,
         scope: scope.into(),
@@ -90,14 +91,11 @@ fn front_end_key() -> impl Strategy<Value = FrontEndKey> {
 
 /// In use, or at rest with a generation alone.
 fn backend() -> impl Strategy<Value = Backend> {
-    (any::<([u8; 15], u16, u16, bool)>(), 1..u32::MAX).prop_map(
-        |((octets, port, flags, used), generation)| {
-            let mut address = [1; 16];
-            address[..15].copy_from_slice(&octets);
-            let rests = Backend { generation, ..Backend::default() };
-            if used { Backend { address, port, flags, generation } } else { rests }
-        },
-    )
+    (any::<(u128, u16, u16, bool)>(), 1..u32::MAX).prop_map(|((bits, port, flags, used), generation)| {
+        let address = mapped(Ipv6Addr::from_bits(bits | 1).into());
+        let rests = Backend { generation, ..Backend::default() };
+        if used { Backend { address, port, flags, generation } } else { rests }
+    })
 }
 
 fn source_ranges() -> impl Strategy<Value = BTreeSet<(u8, SourceRange)>> {
@@ -108,9 +106,9 @@ fn source_ranges() -> impl Strategy<Value = BTreeSet<(u8, SourceRange)>> {
 }
 
 fn masquerade() -> impl Strategy<Value = Masquerade> {
-    any::<([u8; 4], [u8; 16], u16, u16)>().prop_map(|(address4, address6, first_port, ports)| Masquerade {
+    any::<([u8; 4], Ipv6Addr, u16, u16)>().prop_map(|(address4, address6, first_port, ports)| Masquerade {
         address4,
-        address6,
+        address6: mapped(address6.into()),
         first_port,
         ports,
     })

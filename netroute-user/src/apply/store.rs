@@ -200,6 +200,7 @@ mod tests {
 
     use super::*;
     use crate::apply::MemoryStore;
+    use crate::compile::services::image::mapped;
     use crate::plan::diff;
 
     const LIMITS: Limits = Limits {
@@ -283,11 +284,11 @@ mod tests {
     #[test]
     fn front_ends_make_room_for_others_too() {
         let image = |number: u8| {
-            let key = |port| FrontEndKey { address: [number; 16], port, ..FrontEndKey::default() };
+            let address = mapped([number; 4].into());
+            let key = |port| FrontEndKey { address, port, ..FrontEndKey::default() };
             let mut image = Image::default();
             image.services.front_ends = (1..=3).map(|port| (key(port), FrontEnd::default())).collect();
-            image.services.source_ranges =
-                [(40, SourceRange { address: [number; 16], service: [0; 4] })].into();
+            image.services.source_ranges = [(40, SourceRange { address, service: [0; 4] })].into();
             image
         };
         let mut store = MemoryStore::new(Limits { front_ends: 4, source_ranges: 1, ..LIMITS });

@@ -153,8 +153,10 @@ impl<'a> Builder<'a> {
             candidates.extend(self.kernel_candidates(prefix, route));
         }
         // At the node's own addresses the data plane asks for front ends anyway.
-        if entry.service && candidates.iter().all(|candidate| candidate.rank != LOCAL) {
-            candidates.push(Candidate { rank: SERVICE, ..fixed(KIND_SERVICE, 0) });
+        if let Some(kind) = entry.service
+            && candidates.iter().all(|candidate| candidate.rank != LOCAL)
+        {
+            candidates.push(Candidate { rank: SERVICE, ..fixed(kind, 0) });
         }
         // Stable: a custom route stays before a kernel route of its metric.
         candidates.sort_by_key(|candidate| candidate.rank);
@@ -166,9 +168,9 @@ impl<'a> Builder<'a> {
             return;
         }
         let members = members(&candidates);
-        if candidates.first().is_some_and(|first| first.rank == SERVICE) {
+        if let Some(first) = candidates.first().filter(|first| first.rank == SERVICE) {
             // The fixed group itself, without what stands behind it: the data plane knows it by its number.
-            self.insert(prefix, Route { group: fixed_id(KIND_SERVICE), stats: UNCOUNTED });
+            self.insert(prefix, Route { group: first.next_hop, stats: UNCOUNTED });
             self.judge(&candidates, &members, UNCOUNTED);
             return;
         }
@@ -276,7 +278,7 @@ impl<'a> Builder<'a> {
             let Some(link) = kernel.links.get(&key.ifindex) else { continue };
             let connected = |entry: &Entry<'_>| {
                 entry.custom.is_empty()
-                    && !entry.service
+                    && entry.service.is_none()
                     && entry.kernel.is_some_and(|route| table::connected_to(route, link.index))
             };
             let wanted = neighbour.mac.is_some()

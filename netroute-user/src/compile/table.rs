@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use netroute_common::layout::route::{KIND_KERNEL, KIND_SERVICE};
 
 use super::services::selection::Selection;
 use super::special;
@@ -16,15 +17,15 @@ pub struct Entry<'a> {
     pub custom: Vec<(&'a CustomRoute, &'a Link)>,
     /// The kernel's best route of that prefix: lowest metric, local table first.
     pub kernel: Option<&'a KernelRoute>,
-    /// Addresses of Services, or a range of them.
-    pub service: bool,
+    /// Of addresses of Services: the kind of the fixed answer.
+    pub service: Option<u8>,
 }
 
 impl Entry<'_> {
     /// Whether it has its place in the route table before any custom route.
     #[must_use]
     pub fn is_given(&self) -> bool {
-        self.kernel.is_some() || self.service
+        self.kernel.is_some() || self.service.is_some()
     }
 }
 
@@ -46,12 +47,15 @@ pub fn from_kernel(kernel: &KernelState) -> Table<'_> {
     table
 }
 
-/// Marks the prefixes that are Services'.
+/// Marks the prefixes that are Services'. Those of another proxy's are the kernel's.
 pub fn mark_services(table: &mut Table<'_>, selection: &Selection) {
-    let hosts = selection.addresses.keys().map(|address| IpNet::from(*address));
-    let prefixes = selection.cidrs.iter().map(IpNet::trunc).chain(hosts);
-    for prefix in prefixes.filter(|prefix| !special::contains(prefix)) {
-        table.entry(prefix).or_default().service = true;
+    let of = |kind| move |prefix: IpNet| (prefix.trunc(), kind);
+    let cidrs = selection.cidrs.iter().copied().map(of(KIND_SERVICE));
+    let foreign = selection.foreign.iter().copied().map(IpNet::from).map(of(KIND_KERNEL));
+    let hosts = selection.addresses.keys().copied().map(IpNet::from).map(of(KIND_SERVICE));
+    let all = cidrs.chain(foreign).chain(hosts);
+    for (prefix, kind) in all.filter(|(prefix, _)| !special::contains(prefix)) {
+        table.entry(prefix).or_default().service = Some(kind);
     }
 }
 

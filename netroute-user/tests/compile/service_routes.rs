@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use netroute_common::layout::flow::Timers;
-use netroute_common::layout::route::{KIND_LOCAL, KIND_SERVICE, Route, UNCOUNTED, fixed_id};
+use netroute_common::layout::route::{KIND_KERNEL, KIND_LOCAL, KIND_SERVICE, Route, UNCOUNTED, fixed_id};
 use netroute_common::layout::service::{
-    FRONTEND_DROP, FRONTEND_ECHO, FRONTEND_MASQUERADE, FRONTEND_SOURCE_RANGES, FrontEnd, FrontEndKey,
-    SourceRange,
+    Address, FRONTEND_DROP, FRONTEND_ECHO, FRONTEND_MASQUERADE, FRONTEND_SOURCE_RANGES, FrontEnd,
+    FrontEndKey, SourceRange,
 };
 use netroute_user::compile::image::Image;
 use netroute_user::compile::services::build::key;
@@ -61,6 +61,17 @@ fn s6_no_route_takes_an_address_of_services_away() {
 }
 
 #[test]
+fn s11_an_address_of_another_proxy_is_the_kernels() {
+    let mut world = World::appliance();
+    world.selection.cidrs = ["10.96.0.0/12".parse().expect("prefix")].into();
+    world.selection.foreign = [ip("10.96.0.7"), ip(BALANCED)].into();
+    world.selection.addresses.insert(ip(BALANCED), true);
+    let image = world.compile().image;
+    let kernel = Some(Route { group: fixed_id(KIND_KERNEL), stats: UNCOUNTED });
+    assert_eq!((route(&image, "10.96.0.7/32"), route(&image, "10.128.44.40/32")), (kernel, SERVICE));
+}
+
+#[test]
 fn s6_the_nodes_own_address_stays_its_own() {
     let mut world = World::appliance();
     world.selection.addresses.insert(ip("172.16.3.11"), false);
@@ -99,8 +110,7 @@ fn s8_an_address_has_an_entry_of_its_own_for_everybody() {
         assert_eq!(entry("2001:db8::40"), Some(FrontEnd::default()));
     }
     assert_eq!(front_ends.len(), 4);
-    let octets = mapped(ip(BALANCED));
-    assert_eq!(octets, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 128, 44, 40]);
+    assert_eq!(mapped(ip(BALANCED)), mapped(ip("::ffff:10.128.44.40")));
 }
 
 #[test]
@@ -185,17 +195,13 @@ fn n7_flows_are_masqueraded_to_an_address_of_their_nic_that_stays() {
     world.address(ETH1, "fe80::11/64", true);
     let image = world.install().image;
     let entry = image.services.masquerade[&ETH1];
-    assert_eq!((entry.address4, entry.address6), ([172, 16, 3, 11], ip6("fd16:3::11")));
+    assert_eq!((entry.address4, entry.address6), ([172, 16, 3, 11], mapped(ip("fd16:3::11"))));
     assert_eq!((entry.first_port, entry.ports), (61_000, 4_536));
-    assert_eq!(image.services.masquerade[&ETH0].address6, [0; 16]);
+    assert_eq!(image.services.masquerade[&ETH0].address6, Address::default());
     // A lower address comes, and flows go on under theirs; it goes, and they cannot.
     world.address(ETH1, "172.16.3.2/24", true);
     assert_eq!(world.install().image.services.masquerade[&ETH1], entry);
     world.kernel.addresses.retain(|held| held.address.addr() != ip("172.16.3.11"));
     assert_eq!(world.install().image.services.masquerade[&ETH1].address4, [172, 16, 3, 2]);
     assert_eq!(image.services.timers, Some(Timers::DEFAULT));
-}
-
-fn ip6(text: &str) -> [u8; 16] {
-    mapped(ip(text))
 }

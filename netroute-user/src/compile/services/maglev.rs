@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use netroute_common::hash::Hash;
 
-use super::image::mapped;
 use super::selection::Endpoint;
 
 /// Most endpoints of one front end.
@@ -74,10 +73,16 @@ impl Walk {
 }
 
 fn hash(address: IpAddr, port: u16, seed: u32) -> u32 {
-    let octets = mapped(address);
-    let words = octets.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
-    let hash = words.fold(Hash::new().word(seed), Hash::word);
-    hash.word(u32::from(port)).finish()
+    let mut bits = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    let mut hash = Hash::new().word(seed).word(u32::from(port));
+    while bits > 0 {
+        hash = hash.word(bits as u32);
+        bits >>= 32;
+    }
+    hash.finish()
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use netroute_common::abi::MAX_MASQUERADE;
 use netroute_common::layout::flow::Masquerade;
+use netroute_common::layout::service::Address;
 
+use super::image::mapped;
 use crate::compile::Inputs;
 use crate::compile::interfaces::Interfaces;
 
@@ -20,7 +22,7 @@ pub(super) fn masquerade(inputs: &Inputs<'_>, interfaces: &Interfaces) -> BTreeM
             first_port: inputs.nat.first_port,
             ports: inputs.nat.ports,
         };
-        let empty = entry.address4 == [0; 4] && entry.address6 == [0; 16];
+        let empty = entry.address4 == [0; 4] && entry.address6 == Address::default();
         (!empty).then_some((ifindex, entry))
     });
     entries.take(MAX_MASQUERADE as usize).collect()
@@ -47,9 +49,9 @@ fn v4(address: IpAddr) -> Option<[u8; 4]> {
     }
 }
 
-fn v6(address: IpAddr) -> Option<[u8; 16]> {
+fn v6(address: IpAddr) -> Option<Address> {
     match address {
-        IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address.octets()),
+        IpAddr::V6(own) if !own.is_unicast_link_local() => Some(mapped(address)),
         _ => None,
     }
 }

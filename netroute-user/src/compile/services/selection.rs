@@ -64,7 +64,7 @@ pub struct FrontEndSpec {
 }
 
 /// Where a front end is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FrontEndAddress {
     pub address: IpAddr,
     pub port: u16,
@@ -78,5 +78,7 @@ pub struct Selection {
     pub front_ends: BTreeMap<FrontEndAddress, FrontEndSpec>,
     /// Load-balancer and external addresses; whether each answers ICMP echo.
     pub addresses: BTreeMap<IpAddr, bool>,
+    /// ClusterIPs of Services that another proxy serves (S11).
+    pub foreign: BTreeSet<IpAddr>,
     pub cidrs: BTreeSet<IpNet>,
 }
