@@ -1,5 +1,5 @@
-//! Room in the tries: the kernel's own routes and the Services' always find some, custom routes next, and host
-//! routes for neighbours take what is left.
+//! Room in the tries: the kernel's own routes and the Services' always find some, custom routes next, and
+//! host routes for neighbours take what is left.
 
 use ipnet::IpNet;
 
