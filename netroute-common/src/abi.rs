@@ -4,10 +4,10 @@
 //! the maps of another version are pinned in another folder, so an upgrade loads beside them.
 
 /// Version of the map layouts; part of the pin path.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Folder below the BPF file system where maps and links of this ABI version are pinned.
-pub const PIN_FOLDER: &str = "v1";
+pub const PIN_FOLDER: &str = "v2";
 
 pub const MAP_ROUTES4: &str = "ROUTES4";
 pub const MAP_ROOT4: &str = "ROOT4";

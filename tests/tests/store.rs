@@ -1,27 +1,44 @@
 //! The kernel's maps as a store: what was written is what is read. Needs root.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::Result;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netroute_common::host::strides::Strides;
 use netroute_common::layout::config::Nic;
+use netroute_common::layout::flow::{Masquerade, Timers};
 use netroute_common::layout::route::{Group, MAX_MEMBERS, Member, NextHop, Route};
+use netroute_common::layout::service::{Backend, FrontEnd, FrontEndKey, SourceRange};
 use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::namespace::{enter, ifindex, sh};
 use netroute_user::apply::{MapStore, MemoryStore, StoreError, apply};
 use netroute_user::compile::image::{Image, Limits};
+use netroute_user::compile::services::build::source_range;
+use netroute_user::compile::services::image::{ServiceImage, mapped};
 use netroute_user::load::object::bpf_object;
 use netroute_user::load::testrun::{SkbContext, TestBed};
 use netroute_user::plan::{Plan, Step, diff};
-use proptest::collection::btree_map;
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-const LIMITS: Limits =
-    Limits { routes4: 64, blocks4: 64, routes6: 64, groups: 32, next_hops: 32, route_stats: 64 };
+const LIMITS: Limits = Limits {
+    routes4: 64,
+    blocks4: 64,
+    routes6: 64,
+    groups: 32,
+    next_hops: 32,
+    route_stats: 64,
+    front_ends: 64,
+    slots: 64,
+    backends: 32,
+    source_ranges: 64,
+    service_stats: 32,
+    ..Limits::DEFAULT
+};
 
 fn bed(limits: Limits) -> Result<TestBed> {
     Ok(TestBed::load(bpf_object(), limits, &Nic::default())?)
@@ -63,6 +80,68 @@ fn next_hop() -> impl Strategy<Value = NextHop> {
     )
 }
 
+fn front_end_key() -> impl Strategy<Value = FrontEndKey> {
+    any::<(Ipv6Addr, u16, u8, bool)>().prop_map(|(address, port, protocol, scope)| FrontEndKey {
+        address: mapped(address.into()),
+        port,
+        protocol,
+        scope: scope.into(),
+    })
+}
+
+/// In use, or at rest with a generation alone.
+fn backend() -> impl Strategy<Value = Backend> {
+    (any::<(u128, u16, u16, bool)>(), 1..u32::MAX).prop_map(|((bits, port, flags, used), generation)| {
+        let address = mapped(Ipv6Addr::from_bits(bits | 1).into());
+        let rests = Backend { generation, ..Backend::default() };
+        if used { Backend { address, port, flags, generation } } else { rests }
+    })
+}
+
+fn source_ranges() -> impl Strategy<Value = BTreeSet<(u8, SourceRange)>> {
+    let of4 = (any::<u32>(), prefix4().prop_map(IpNet::V4));
+    let of6 = (any::<u32>(), prefix6().prop_map(IpNet::V6));
+    let range = prop_oneof![of4, of6].prop_map(|(service, prefix)| source_range(service, &prefix));
+    btree_set(range, 0..=16)
+}
+
+fn masquerade() -> impl Strategy<Value = Masquerade> {
+    any::<([u8; 4], Ipv6Addr, u16, u16)>().prop_map(|(address4, address6, first_port, ports)| Masquerade {
+        address4,
+        address6: mapped(address6.into()),
+        first_port,
+        ports,
+    })
+}
+
+/// Front ends share four blocks, or have none.
+fn services() -> impl Strategy<Value = ServiceImage> {
+    let front_end = (0..LIMITS.service_stats, 0..5_usize, any::<u32>(), any::<u32>());
+    (
+        btree_map(front_end_key(), front_end, 0..=32),
+        proptest::array::uniform4(vec(any::<u32>(), 1..=16)),
+        btree_map(0..LIMITS.backends, backend(), 0..=16),
+        source_ranges(),
+        btree_map(any::<u32>(), masquerade(), 0..=8),
+        any::<bool>(),
+    )
+        .prop_map(|(front_ends, tables, backends, source_ranges, masquerade, timed)| {
+            let mut blocks = BTreeMap::new();
+            let with_block = |(key, (service, table, affinity, flags)): (_, (u32, usize, u32, u32))| {
+                let mut front_end = FrontEnd { service, affinity, flags, ..FrontEnd::default() };
+                if let Some(slots) = tables.get(table) {
+                    front_end.block = 16 * table as u32;
+                    front_end.size = slots.len() as u32;
+                    blocks.insert(front_end.block, slots.as_slice().into());
+                }
+                (key, front_end)
+            };
+            let front_ends = front_ends.into_iter().map(with_block).collect();
+            let timers = timed.then_some(Timers::DEFAULT);
+            ServiceImage { front_ends, blocks, backends, source_ranges, masquerade, timers }
+        })
+}
+
 /// Ports can only be interfaces that exist.
 fn image(interfaces: Vec<u32>) -> impl Strategy<Value = Image> {
     (
@@ -71,13 +150,14 @@ fn image(interfaces: Vec<u32>) -> impl Strategy<Value = Image> {
         btree_map(0..LIMITS.groups, group(), 0..=16),
         btree_map(0..LIMITS.next_hops, next_hop(), 0..=16),
         btree_map(0..64_u32, proptest::sample::select(interfaces), 0..=8),
+        services(),
     )
-        .prop_map(|(routes4, routes6, groups, next_hops, ports)| {
+        .prop_map(|(routes4, routes6, groups, next_hops, ports, services)| {
             let numbers = routes4
                 .iter()
                 .map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
             let strides = Strides::build(numbers, LIMITS.blocks4, &Strides::default());
-            Image { routes4, routes6, strides, groups, next_hops, ports }
+            Image { routes4, routes6, strides, groups, next_hops, ports, services }
         })
 }
 

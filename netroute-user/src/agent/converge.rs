@@ -18,7 +18,7 @@ use crate::error::chain;
 use crate::kernel::NeighbourKey;
 use crate::plan::{Plan, Step};
 
-/// Steps written in one turn of the loop: a few milliseconds, in which no failure is heard.
+/// Entries written in one turn of the loop: a few milliseconds, in which no failure is heard.
 const TURN: usize = 2048;
 
 /// The plan being carried out, a turn at a time.
@@ -49,6 +49,7 @@ impl Agent {
             suspended: self.suspended(now),
             xdp_native: self.attached.as_ref().map(Attached::native).unwrap_or_default(),
             installed: self.snapshot.installed.clone(),
+            service_ids: self.snapshot.compiled.services.ids.clone(),
             limits: self.config.limits,
             batch,
         };
@@ -145,7 +146,7 @@ impl Agent {
     /// Writes the next steps of the plan under way.
     pub fn turn(&mut self) {
         let Some(pending) = &mut self.pending else { return };
-        let count = pending.steps.len().min(TURN);
+        let count = in_one_turn(&pending.steps);
         let steps: Vec<Step> = pending.steps.drain(..count).collect();
         let result = self.write(&steps);
         let Some(pending) = &mut self.pending else { return };
@@ -238,6 +239,15 @@ impl Agent {
             answer.done(self);
         }
     }
+}
+
+/// How many of the steps: one at least, however much it writes.
+fn in_one_turn(steps: &VecDeque<Step>) -> usize {
+    let written = steps.iter().scan(0, |written, step| {
+        *written += step.writes();
+        Some(*written)
+    });
+    written.take(TURN).take_while(|written| *written <= TURN).count().max(1).min(steps.len())
 }
 
 fn full(error: &ApplyError) -> bool {

@@ -7,6 +7,9 @@ use super::sources::{Change, Sources, Touched};
 use crate::api::request::Refusal;
 use crate::apply::check_capacity;
 use crate::compile::image::{Image, Limits};
+use crate::compile::services::ids::ServiceIds;
+use crate::compile::services::nat::Nat;
+use crate::compile::services::selection::{SelectionInputs, node_addresses, select};
 use crate::compile::status::State;
 use crate::compile::{Compiled, Gateway, Inputs, Suspension, compile};
 use crate::config::AgentConfig;
@@ -22,6 +25,7 @@ pub struct Job {
     pub suspended: BTreeMap<Gateway, Suspension>,
     pub xdp_native: BTreeSet<u32>,
     pub installed: Arc<Image>,
+    pub service_ids: ServiceIds,
     pub limits: Limits,
     /// Changes of the command line's routes that this compilation tries out.
     pub batch: Option<Batch>,
@@ -80,10 +84,23 @@ impl Job {
     }
 
     fn compile(&self, desired: &Desired) -> Result<Compiled, Refusal> {
-        let Self { kernel, suspended, xdp_native, installed, limits, .. } = self;
-        let compiled =
-            compile(&Inputs { desired, kernel, suspended, xdp_native, installed, limits: *limits });
+        let Self { kernel, suspended, xdp_native, installed, limits, service_ids, .. } = self;
+        let addresses = node_addresses(kernel);
+        let selection = select(&SelectionInputs::new(desired, &addresses));
+        let mut compiled = compile(&Inputs {
+            desired,
+            kernel,
+            suspended,
+            xdp_native,
+            installed,
+            selection: &selection,
+            service_ids,
+            carried: &BTreeSet::new(),
+            nat: Nat::DEFAULT,
+            limits: *limits,
+        });
         check_capacity(&compiled.image, limits).map_err(Refusal::new)?;
+        compiled.services.selection = Arc::new(selection);
         Ok(compiled)
     }
 }

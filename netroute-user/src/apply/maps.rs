@@ -16,6 +16,7 @@ use netroute_common::layout::stats::Counter;
 use netroute_common::layout::strides::{BELOW, Block};
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::service_maps::ServiceMaps;
 use super::store::{MapStore, StoreError, limit_key};
 use super::store_memory::map_of;
 use crate::compile::image::Image;
@@ -31,6 +32,7 @@ pub struct KernelStore {
     next_hops: Array<MapData, NextHop>,
     ports: DevMap<MapData>,
     route_stats: PerCpuArray<MapData, Counter>,
+    services: ServiceMaps,
     capacities: BTreeMap<&'static str, u32>,
 }
 
@@ -65,6 +67,7 @@ impl KernelStore {
             next_hops: typed(abi::MAP_NEXTHOPS, open(abi::MAP_NEXTHOPS)?)?,
             ports: typed(abi::MAP_PORTS, open(abi::MAP_PORTS)?)?,
             route_stats: typed(abi::MAP_ROUTE_STATS, open(abi::MAP_ROUTE_STATS)?)?,
+            services: ServiceMaps::open(open)?,
             capacities,
         })
     }
@@ -96,11 +99,7 @@ impl KernelStore {
             Step::ClearNextHop { id } => self.next_hops.set(id, NextHop::new_zeroed(), 0),
             Step::SetGroup { id, group } => self.groups.set(id, group, 0),
             Step::ClearGroup { id } => self.groups.set(id, Group::new_zeroed(), 0),
-            Step::ResetRouteStats { slot } => {
-                let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
-                let zeroes = PerCpuValues::try_from(vec![Counter::default(); cpus])?;
-                self.route_stats.set(slot, zeroes, 0)
-            }
+            Step::ResetRouteStats { slot } => self.route_stats.set(slot, zeroes()?, 0),
             Step::SetRoute4 { prefix, route } => self.routes4.insert(&key4(prefix), route, 0),
             Step::SetRoute6 { prefix, route } => self.routes6.insert(&key6(prefix), route, 0),
             Step::SetRoot4 { index, ref block } => self.root4.set(index, **block, 0),
@@ -109,6 +108,7 @@ impl KernelStore {
             Step::ClearBlock4 { index } => self.blocks4.set(index, Block::new_zeroed(), 0),
             Step::RemoveRoute4 { prefix } => absent_is_fine(self.routes4.remove(&key4(prefix))),
             Step::RemoveRoute6 { prefix } => absent_is_fine(self.routes6.remove(&key6(prefix))),
+            Step::Service(ref step) => self.services.write(step),
         }
     }
 }
@@ -138,6 +138,7 @@ impl MapStore for KernelStore {
                 Err(source) => return Err(reading(abi::MAP_PORTS)(source)),
             }
         }
+        image.services = self.services.read()?;
         Ok(image)
     }
 }
@@ -171,7 +172,7 @@ fn below(block: &Block) -> Vec<u32> {
 }
 
 /// Every entry of an array that is not all zero.
-fn used<V: aya::Pod + IntoBytes + zerocopy::Immutable>(
+pub(super) fn used<V: aya::Pod + IntoBytes + zerocopy::Immutable>(
     array: &Array<MapData, V>,
     len: u32,
 ) -> Result<BTreeMap<u32, V>, MapError> {
@@ -185,7 +186,10 @@ fn used<V: aya::Pod + IntoBytes + zerocopy::Immutable>(
     Ok(entries)
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>(map: &'static str, opened: Map) -> Result<T, StoreError> {
+pub(super) fn typed<T: TryFrom<Map, Error = MapError>>(
+    map: &'static str,
+    opened: Map,
+) -> Result<T, StoreError> {
     T::try_from(opened).map_err(|source| StoreError::Map { map, operation: "use", source: source.into() })
 }
 
@@ -201,13 +205,24 @@ fn capacity(name: &'static str, map: &Map) -> Result<u32, StoreError> {
 /// The kernel's word on a map of a type we use.
 pub(crate) fn info(map: &Map) -> Result<MapInfo, MapError> {
     match map {
-        Map::LpmTrie(data) | Map::Array(data) | Map::DevMap(data) | Map::PerCpuArray(data) => data.info(),
+        Map::LpmTrie(data)
+        | Map::Array(data)
+        | Map::DevMap(data)
+        | Map::PerCpuArray(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data) => data.info(),
         _ => Err(MapError::ElementNotFound),
     }
 }
 
-fn reading(map: &'static str) -> impl Fn(MapError) -> StoreError {
+pub(super) fn reading(map: &'static str) -> impl Fn(MapError) -> StoreError {
     move |source| StoreError::Map { map, operation: "read", source: source.into() }
+}
+
+/// A counter of zero on every CPU.
+pub(super) fn zeroes<V: aya::Pod + Default>() -> Result<PerCpuValues<V>, MapError> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    Ok(PerCpuValues::try_from(vec![V::default(); cpus])?)
 }
 
 fn port(ports: &mut DevMap<MapData>, slot: u32, ifindex: u32) -> Result<(), MapError> {
@@ -218,7 +233,7 @@ fn port(ports: &mut DevMap<MapData>, slot: u32, ifindex: u32) -> Result<(), MapE
 }
 
 /// Removing twice is no mistake: a plan may be applied again after it was cut short.
-fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(error) if errno(&error) == Some(libc::ENOENT) => Ok(()),
         other => other,

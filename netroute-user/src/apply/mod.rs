@@ -3,6 +3,7 @@
 pub mod fib;
 pub mod maps;
 pub mod neighbours;
+mod service_maps;
 pub mod store;
 pub mod store_memory;
 

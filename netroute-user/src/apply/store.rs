@@ -1,11 +1,14 @@
 //! Carrying out a plan, step by step, on whatever holds the maps. Knows no map API.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use netroute_common::abi;
 
+use super::store_memory::map_of;
 use crate::compile::image::{Image, Limits};
-use crate::plan::{Plan, Step};
+use crate::compile::services::image::ServiceImage;
+use crate::plan::{Plan, ServiceStep, Step};
 
 /// Where the maps' content lives: the kernel, or memory in tests.
 pub trait MapStore {
@@ -78,6 +81,11 @@ pub(super) const fn limit_key(map: &'static str) -> &'static str {
         b"GROUPS" => "limits.groups",
         b"NEXTHOPS" | b"NEXTHOP_STATS" => "limits.nextHops",
         b"ROUTE_STATS" => "limits.routeStats",
+        b"FRONTENDS" => "limits.frontEnds",
+        b"SLOTS" => "limits.slots",
+        b"BACKENDS" => "limits.backends",
+        b"SOURCE_RANGES" => "limits.sourceRanges",
+        b"SERVICE_STATS" => "limits.serviceStats",
         // Fixed: more NICs than this need another build.
         _ => "interfaces",
     }
@@ -85,7 +93,7 @@ pub(super) const fn limit_key(map: &'static str) -> &'static str {
 
 /// Asks, before the first write, whether the image fits.
 pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityError> {
-    let Image { routes4, routes6, strides, groups, next_hops, ports } = image;
+    let Image { routes4, routes6, strides, groups, next_hops, ports, services } = image;
     let entries = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let slots = |last: Option<&u32>| last.map_or(0, |last| u64::from(*last).saturating_add(1));
     let counters = routes4
@@ -97,6 +105,10 @@ pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityErro
         })
         .max()
         .unwrap_or(0);
+    let ServiceImage { front_ends, blocks, backends, source_ranges, masquerade, timers: _ } = services;
+    let last_slot = blocks.last_key_value();
+    let last_slot = last_slot.map_or(0, |(first, block)| u64::from(*first) + entries(block.len()));
+    let numbers = front_ends.values().map(|front_end| u64::from(front_end.service) + 1).max().unwrap_or(0);
     let needs = [
         ("IPv4 routes", abi::MAP_ROUTES4, entries(routes4.len()), limits.routes4),
         ("blocks", abi::MAP_BLOCKS4, slots(strides.blocks.keys().next_back()), limits.blocks4),
@@ -105,6 +117,12 @@ pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityErro
         ("next hops", abi::MAP_NEXTHOPS, slots(next_hops.keys().next_back()), limits.next_hops),
         ("route counters", abi::MAP_ROUTE_STATS, counters, limits.route_stats),
         ("ports", abi::MAP_PORTS, slots(ports.keys().next_back()), abi::MAX_PORTS),
+        ("front ends", abi::MAP_FRONTENDS, entries(front_ends.len()), limits.front_ends),
+        ("slots", abi::MAP_SLOTS, last_slot, limits.slots),
+        ("backends", abi::MAP_BACKENDS, slots(backends.keys().next_back()), limits.backends),
+        ("source ranges", abi::MAP_SOURCE_RANGES, entries(source_ranges.len()), limits.source_ranges),
+        ("Service ports", abi::MAP_SERVICE_STATS, numbers, limits.service_stats),
+        ("masqueraded interfaces", abi::MAP_MASQUERADE, entries(masquerade.len()), abi::MAX_MASQUERADE),
     ];
     let exceeded = needs.into_iter().find(|(_, _, needed, capacity)| *needed > u64::from(*capacity));
     exceeded.map_or(Ok(()), |(what, map, needed, capacity)| {
@@ -112,8 +130,8 @@ pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityErro
     })
 }
 
-/// Carries out the plan in its order. Where a route table has no room for old and new routes side
-/// by side, the plan's removals from that table are done first.
+/// Carries out the plan in its order. Where a table has no room for old and new entries side by side,
+/// the plan's removals from that table are done first.
 pub fn apply(plan: &Plan, store: &mut dyn MapStore) -> Result<Applied, ApplyError> {
     let started = Instant::now();
     let total = plan.steps.len();
@@ -146,46 +164,54 @@ pub fn apply(plan: &Plan, store: &mut dyn MapStore) -> Result<Applied, ApplyErro
 
 /// The tables whose removals were done ahead of their turn.
 #[derive(Default)]
-struct Freed {
-    routes4: bool,
-    routes6: bool,
-}
+struct Freed(BTreeSet<&'static str>);
 
 impl Freed {
     /// Whether this removal was done already.
     fn has(&self, step: &Step) -> bool {
-        match step {
-            Step::RemoveRoute4 { .. } => self.routes4,
-            Step::RemoveRoute6 { .. } => self.routes6,
-            _ => false,
-        }
+        removes(step) && self.0.contains(map_of(step))
     }
 
     /// The removals that make room for `step`, once.
     fn take<'a>(&mut self, step: &Step, rest: &'a [Step]) -> Vec<&'a Step> {
-        let (freed, removes): (_, fn(&Step) -> bool) = match step {
-            Step::SetRoute4 { .. } => (&mut self.routes4, |step| matches!(step, Step::RemoveRoute4 { .. })),
-            Step::SetRoute6 { .. } => (&mut self.routes6, |step| matches!(step, Step::RemoveRoute6 { .. })),
-            _ => return Vec::new(),
-        };
-        if std::mem::replace(freed, true) {
+        let map = map_of(step);
+        if !self.0.insert(map) {
             return Vec::new();
         }
-        rest.iter().filter(|step| removes(step)).collect()
+        rest.iter().filter(|other| removes(other) && map_of(other) == map).collect()
     }
+}
+
+/// Whether the step makes room in a map that can be full.
+const fn removes(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::RemoveRoute4 { .. }
+            | Step::RemoveRoute6 { .. }
+            | Step::Service(ServiceStep::RemoveFrontEnd { .. } | ServiceStep::RemoveSourceRange { .. })
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use netroute_common::layout::route::{Group, Member, NextHop, Route};
+    use netroute_common::layout::service::{FrontEnd, FrontEndKey, SourceRange};
     use zerocopy::FromZeros;
 
     use super::*;
     use crate::apply::MemoryStore;
+    use crate::compile::services::image::mapped;
     use crate::plan::diff;
 
-    const LIMITS: Limits =
-        Limits { routes4: 4, blocks4: 4, routes6: 4, groups: 16, next_hops: 16, route_stats: 64 };
+    const LIMITS: Limits = Limits {
+        routes4: 4,
+        blocks4: 4,
+        routes6: 4,
+        groups: 16,
+        next_hops: 16,
+        route_stats: 64,
+        ..Limits::DEFAULT
+    };
 
     /// `count` routes over one group of one next hop.
     fn image(count: u8, id: u32) -> Image {
@@ -253,6 +279,23 @@ mod tests {
         let error = apply(&diff(&new, &image(5, 9)), &mut store).unwrap_err();
         assert!(matches!(error.source, StoreError::Full { map: "ROUTES4", .. }));
         assert_eq!(store.image(), &new, "nothing changed");
+    }
+
+    #[test]
+    fn front_ends_make_room_for_others_too() {
+        let image = |number: u8| {
+            let address = mapped([number; 4].into());
+            let key = |port| FrontEndKey { address, port, ..FrontEndKey::default() };
+            let mut image = Image::default();
+            image.services.front_ends = (1..=3).map(|port| (key(port), FrontEnd::default())).collect();
+            image.services.source_ranges = [(40, SourceRange { address, service: [0; 4] })].into();
+            image
+        };
+        let mut store = MemoryStore::new(Limits { front_ends: 4, source_ranges: 1, ..LIMITS });
+        apply(&diff(&Image::default(), &image(1)), &mut store).unwrap();
+        apply(&diff(&image(1), &image(2)), &mut store).unwrap();
+        assert_eq!(store.image(), &image(2));
+        assert_eq!(store.writes_to("FRONTENDS"), 3 + 3 + 3);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use netroute_common::layout::strides::ROOT_BLOCKS;
 
 use super::store::{MapStore, StoreError, limit_key};
 use crate::compile::image::{Image, Limits};
-use crate::plan::Step;
+use crate::plan::{ServiceStep, Step};
 
 /// Behaves as the kernel's maps do, capacities included.
 #[derive(Clone, Debug, Default)]
@@ -56,8 +56,44 @@ impl MemoryStore {
         map: &'static str,
         capacity: u32,
     ) -> Result<(), StoreError> {
-        let full = !table.contains_key(key) && table.len() >= usize::try_from(capacity).unwrap_or(usize::MAX);
+        if table.contains_key(key) { Ok(()) } else { Self::another(table.len(), map, capacity) }
+    }
+
+    fn another(held: usize, map: &'static str, capacity: u32) -> Result<(), StoreError> {
+        let full = held >= usize::try_from(capacity).unwrap_or(usize::MAX);
         if full { Err(StoreError::Full { map, capacity, key: limit_key(map) }) } else { Ok(()) }
+    }
+
+    fn service(
+        image: &Image,
+        limits: &Limits,
+        step: &ServiceStep,
+        map: &'static str,
+    ) -> Result<(), StoreError> {
+        let held = &image.services;
+        match *step {
+            ServiceStep::SetBackend { id, .. } => Self::slot(id, map, limits.backends),
+            ServiceStep::SetBlock { first, ref backends } => {
+                let last = u32::try_from(backends.len()).unwrap_or(u32::MAX).saturating_sub(1);
+                Self::slot(first.saturating_add(last), map, limits.slots)
+            }
+            ServiceStep::ResetServiceStats { service } => Self::slot(service, map, limits.service_stats),
+            ServiceStep::SetFrontEnd { key, .. } => {
+                Self::room(&held.front_ends, &key, map, limits.front_ends)
+            }
+            ServiceStep::SetMasquerade { ifindex, .. } => {
+                Self::room(&held.masquerade, &ifindex, map, abi::MAX_MASQUERADE)
+            }
+            ServiceStep::SetSourceRange { length, range } => {
+                let there = held.source_ranges.contains(&(length, range));
+                if there {
+                    Ok(())
+                } else {
+                    Self::another(held.source_ranges.len(), map, limits.source_ranges)
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     fn slot(slot: u32, map: &'static str, capacity: u32) -> Result<(), StoreError> {
@@ -80,6 +116,17 @@ pub(super) fn map_of(step: &Step) -> &'static str {
         Step::SetRoute6 { .. } | Step::RemoveRoute6 { .. } => abi::MAP_ROUTES6,
         Step::SetRoot4 { .. } | Step::ClearRoot4 { .. } => abi::MAP_ROOT4,
         Step::SetBlock4 { .. } | Step::ClearBlock4 { .. } => abi::MAP_BLOCKS4,
+        Step::Service(step) => match step {
+            ServiceStep::SetBackend { .. } | ServiceStep::RestBackend { .. } => abi::MAP_BACKENDS,
+            ServiceStep::SetBlock { .. } | ServiceStep::FreeBlock { .. } => abi::MAP_SLOTS,
+            ServiceStep::SetFrontEnd { .. } | ServiceStep::RemoveFrontEnd { .. } => abi::MAP_FRONTENDS,
+            ServiceStep::SetSourceRange { .. } | ServiceStep::RemoveSourceRange { .. } => {
+                abi::MAP_SOURCE_RANGES
+            }
+            ServiceStep::SetMasquerade { .. } | ServiceStep::RemoveMasquerade { .. } => abi::MAP_MASQUERADE,
+            ServiceStep::SetTimers { .. } | ServiceStep::ClearTimers => abi::MAP_TIMERS,
+            ServiceStep::ResetServiceStats { .. } => abi::MAP_SERVICE_STATS,
+        },
     }
 }
 
@@ -100,6 +147,7 @@ impl MapStore for MemoryStore {
             Step::SetRoot4 { index, .. } => Self::slot(index, map, ROOT_BLOCKS)?,
             Step::SetBlock4 { index, .. } => Self::slot(index, map, limits.blocks4)?,
             Step::SetRoute6 { prefix, .. } => Self::room(&image.routes6, &prefix, map, limits.routes6)?,
+            Step::Service(ref step) => Self::service(image, limits, step, map)?,
             _ => {}
         }
         step.apply_to(image);

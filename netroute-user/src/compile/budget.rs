@@ -1,5 +1,5 @@
-//! Room in the tries: the kernel's own routes always find some, custom routes next, and host
-//! routes for neighbours take what is left.
+//! Room in the tries: the kernel's own routes and the Services' always find some, custom routes next, and
+//! host routes for neighbours take what is left.
 
 use ipnet::IpNet;
 
@@ -15,12 +15,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// What is left beside special prefixes and the kernel's routes.
+    /// What is left beside special prefixes, the kernel's routes and the Services'.
     pub fn new(limits: Limits, table: &Table<'_>) -> Self {
         let system = |is4: bool| {
             table
                 .iter()
-                .filter(|(prefix, entry)| matches!(prefix, IpNet::V4(_)) == is4 && entry.kernel.is_some())
+                .filter(|(prefix, entry)| matches!(prefix, IpNet::V4(_)) == is4 && entry.is_given())
                 .count()
         };
         let free = |limit: u32, used: usize| (limit as usize).saturating_sub(used);

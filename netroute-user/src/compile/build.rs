@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use netroute_common::layout::route::{
-    FIRST_FREE_ID, FIRST_OWN_STATS, KIND_KERNEL, KIND_LOCAL, KIND_NOT_FORWARDED, KIND_UNRESOLVED,
-    MAX_MEMBERS, Member, Route, UNCOUNTED, fixed_id,
+    FIRST_FREE_ID, FIRST_OWN_STATS, KIND_KERNEL, KIND_LOCAL, KIND_NOT_FORWARDED, KIND_SERVICE,
+    KIND_UNRESOLVED, MAX_MEMBERS, Member, Route, UNCOUNTED, fixed_id,
 };
 
 use super::budget::Budget;
+use super::candidate::{Candidate, LOCAL, SERVICE, by_metric, members, standby_reason};
 use super::group::group_of;
 use super::health::Health;
 use super::ids::{Blocks, GroupIdentity, Ids};
@@ -19,21 +20,10 @@ use super::next_hops::NextHops;
 use super::special::{NOT_FORWARDED4, NOT_FORWARDED6};
 use super::status::{State, Status, Statuses};
 use super::table::{self, Entry, Table};
-use super::{Compiled, Gateway, Inputs};
+use super::{Compiled, Gateway, Inputs, services};
 use crate::compile::admission;
 use crate::desired::route::{CustomRoute, Probe, RouteKey};
 use crate::kernel::{KernelNextHop, KernelRoute, KernelRouteKind, Link};
-
-/// One way a prefix could go.
-struct Candidate<'a> {
-    /// Order among the candidates; kernel routes of the local table come before every metric.
-    rank: (u8, u32),
-    next_hop: u32,
-    weight: u8,
-    /// `None` for what always has an answer: the fixed kinds.
-    health: Option<Health>,
-    custom: Option<&'a RouteKey>,
-}
 
 pub(super) struct Builder<'a> {
     inputs: &'a Inputs<'a>,
@@ -73,11 +63,12 @@ impl<'a> Builder<'a> {
 
     pub(super) fn run(mut self) -> Compiled {
         let mut table = table::from_kernel(self.inputs.kernel);
+        table::mark_services(&mut table, self.inputs.selection);
         self.place_custom(&mut table);
         self.fixed_entries();
         let mut budget = Budget::new(self.inputs.limits, &table);
         for (prefix, entry) in &table {
-            if entry.kernel.is_some() || budget.take(prefix) {
+            if entry.is_given() || budget.take(prefix) {
                 self.entry(*prefix, entry);
             } else {
                 self.refuse(entry, &Budget::reason(prefix, self.inputs.limits));
@@ -88,12 +79,15 @@ impl<'a> Builder<'a> {
         let (next_hops, ports) = self.next_hops.finish();
         self.image.next_hops = next_hops;
         self.image.ports = ports;
+        let (image, services) = services::build::build(self.inputs, &self.interfaces);
+        self.image.services = image;
         Compiled {
             image: self.image,
             fib: self.fib,
             statuses: self.statuses,
             keep: self.keep,
             probes: self.probes,
+            services,
         }
     }
 
@@ -135,7 +129,7 @@ impl<'a> Builder<'a> {
     }
 
     fn fixed_entries(&mut self) {
-        for kind in KIND_LOCAL..=KIND_KERNEL {
+        for kind in KIND_LOCAL..=KIND_SERVICE {
             let group = group_of(&[Member {
                 next_hop: fixed_id(kind),
                 tier: 0,
@@ -158,6 +152,12 @@ impl<'a> Builder<'a> {
         if let Some(route) = entry.kernel {
             candidates.extend(self.kernel_candidates(prefix, route));
         }
+        // At the node's own addresses the data plane asks for front ends anyway.
+        if let Some(kind) = entry.service
+            && candidates.iter().all(|candidate| candidate.rank != LOCAL)
+        {
+            candidates.push(Candidate { rank: SERVICE, ..fixed(kind, 0) });
+        }
         // Stable: a custom route stays before a kernel route of its metric.
         candidates.sort_by_key(|candidate| candidate.rank);
         for excess in candidates.iter().skip(MAX_MEMBERS).filter_map(|candidate| candidate.custom) {
@@ -168,6 +168,12 @@ impl<'a> Builder<'a> {
             return;
         }
         let members = members(&candidates);
+        if let Some(first) = candidates.first().filter(|first| first.rank == SERVICE) {
+            // The fixed group itself, without what stands behind it: the data plane knows it by its number.
+            self.insert(prefix, Route { group: first.next_hop, stats: UNCOUNTED });
+            self.judge(&candidates, &members, UNCOUNTED);
+            return;
+        }
         let Some(group) = self.group(&members) else {
             let reason =
                 format!("the group table is full: raise limits.groups (now {})", self.inputs.limits.groups);
@@ -205,7 +211,7 @@ impl<'a> Builder<'a> {
             next_hops.insert(next_hops.partition_point(|other| *other < next_hop), next_hop);
         }
         Some(Candidate {
-            rank: (1, route.metric),
+            rank: by_metric(route.metric),
             next_hop: resolved.id,
             weight: route.weight,
             health: Some(resolved.health),
@@ -214,17 +220,11 @@ impl<'a> Builder<'a> {
     }
 
     fn kernel_candidates(&mut self, prefix: IpNet, route: &KernelRoute) -> Vec<Candidate<'a>> {
-        let fixed = |kind: u8| Candidate {
-            rank: (1, route.metric),
-            next_hop: fixed_id(kind),
-            weight: 1,
-            health: None,
-            custom: None,
-        };
+        let fixed = |kind: u8| fixed(kind, route.metric);
         match route.kind {
-            KernelRouteKind::Local => vec![Candidate { rank: (0, 0), ..fixed(KIND_LOCAL) }],
+            KernelRouteKind::Local => vec![Candidate { rank: LOCAL, ..fixed(KIND_LOCAL) }],
             KernelRouteKind::Broadcast | KernelRouteKind::Anycast | KernelRouteKind::Multicast => {
-                vec![Candidate { rank: (0, 0), ..fixed(KIND_NOT_FORWARDED) }]
+                vec![Candidate { rank: LOCAL, ..fixed(KIND_NOT_FORWARDED) }]
             }
             KernelRouteKind::Unicast => {
                 let mut candidates = Vec::new();
@@ -278,6 +278,7 @@ impl<'a> Builder<'a> {
             let Some(link) = kernel.links.get(&key.ifindex) else { continue };
             let connected = |entry: &Entry<'_>| {
                 entry.custom.is_empty()
+                    && entry.service.is_none()
                     && entry.kernel.is_some_and(|route| table::connected_to(route, link.index))
             };
             let wanted = neighbour.mac.is_some()
@@ -365,33 +366,13 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// What is always answered alike.
+fn fixed<'a>(kind: u8, metric: u32) -> Candidate<'a> {
+    Candidate { rank: by_metric(metric), next_hop: fixed_id(kind), weight: 1, health: None, custom: None }
+}
+
 /// What a kernel next hop is to the fast path.
 enum Way {
     NextHop(u32, Health),
     Fixed(u8),
-}
-
-fn standby_reason(used: &Candidate<'_>) -> String {
-    let (_, metric) = used.rank;
-    match (used.custom, used.rank) {
-        (Some(_), _) => format!("metric {metric} is in use"),
-        (None, (0, _)) => "the destination is an address of this node".to_owned(),
-        (None, _) => format!("the kernel's own route of metric {metric} is in use"),
-    }
-}
-
-/// Members in candidate order; each new rank is a new tier.
-fn members(candidates: &[Candidate<'_>]) -> Vec<Member> {
-    let mut tier = 0;
-    let mut last = None;
-    let mut members = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        if last.is_some_and(|last| last != candidate.rank) {
-            tier += 1;
-        }
-        last = Some(candidate.rank);
-        let Candidate { next_hop, weight, .. } = *candidate;
-        members.push(Member { next_hop, tier, weight, inverse: Member::inverse_of(weight) });
-    }
-    members
 }

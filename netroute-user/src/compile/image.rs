@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use netroute_common::abi;
 use netroute_common::host::strides::Strides;
 use netroute_common::layout::route::{Group, NextHop, Route};
+
+use super::services::image::ServiceImage;
 
 /// Every entry of every control map, by key. `Default` is empty maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,7 @@ pub struct Image {
     pub next_hops: BTreeMap<u32, NextHop>,
     /// `PORTS`: slot -> interface index.
     pub ports: BTreeMap<u32, u32>,
+    pub services: ServiceImage,
 }
 
 impl Image {
@@ -41,18 +45,41 @@ pub struct Limits {
     pub groups: u32,
     pub next_hops: u32,
     pub route_stats: u32,
+    pub front_ends: u32,
+    pub slots: u32,
+    pub backends: u32,
+    pub source_ranges: u32,
+    pub service_stats: u32,
+    pub flows4: u32,
+    pub flows6: u32,
+    pub opening4: u32,
+    pub opening6: u32,
+    pub affinity: u32,
+}
+
+impl Limits {
+    pub const DEFAULT: Self = Self {
+        routes4: abi::DEFAULT_ROUTES4,
+        blocks4: abi::DEFAULT_BLOCKS4,
+        routes6: abi::DEFAULT_ROUTES6,
+        groups: abi::DEFAULT_GROUPS,
+        next_hops: abi::DEFAULT_NEXTHOPS,
+        route_stats: abi::DEFAULT_ROUTE_STATS,
+        front_ends: abi::DEFAULT_FRONTENDS,
+        slots: abi::DEFAULT_SLOTS,
+        backends: abi::DEFAULT_BACKENDS,
+        source_ranges: abi::DEFAULT_SOURCE_RANGES,
+        service_stats: abi::DEFAULT_SERVICE_STATS,
+        flows4: abi::DEFAULT_FLOWS4,
+        flows6: abi::DEFAULT_FLOWS6,
+        opening4: abi::DEFAULT_OPENING4,
+        opening6: abi::DEFAULT_OPENING6,
+        affinity: abi::DEFAULT_AFFINITY,
+    };
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        use netroute_common::abi;
-        Self {
-            routes4: abi::DEFAULT_ROUTES4,
-            blocks4: abi::DEFAULT_BLOCKS4,
-            routes6: abi::DEFAULT_ROUTES6,
-            groups: abi::DEFAULT_GROUPS,
-            next_hops: abi::DEFAULT_NEXTHOPS,
-            route_stats: abi::DEFAULT_ROUTE_STATS,
-        }
+        Self::DEFAULT
     }
 }

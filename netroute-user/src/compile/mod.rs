@@ -2,10 +2,12 @@
 //!
 //! [`table`] collects per prefix what custom and kernel routes say, [`health`] judges next hops,
 //! [`ids`] keeps the numbers of what is installed already, and [`compile`] puts them together.
+//! [`services`] does the same for Services.
 
 pub mod admission;
 mod budget;
 mod build;
+mod candidate;
 mod group;
 pub mod health;
 pub mod holds;
@@ -28,6 +30,10 @@ use crate::desired::route::Probe;
 use crate::kernel::KernelState;
 use image::{Image, Limits};
 use mirror::Fib;
+use services::Services;
+use services::ids::ServiceIds;
+use services::nat::Nat;
+use services::selection::Selection;
 use status::Statuses;
 
 /// A next hop by what it is: the address `gateway` on the interface `ifindex`.
@@ -59,6 +65,13 @@ pub struct Inputs<'a> {
     pub xdp_native: &'a BTreeSet<u32>,
     /// What the maps hold now: its numbers are kept where the thing they stand for stays.
     pub installed: &'a Image,
+    /// Which endpoints the front ends of Services have.
+    pub selection: &'a Selection,
+    /// Numbers of Service ports of the compilation before; empty after a start.
+    pub service_ids: &'a ServiceIds,
+    /// Numbers of Service ports that flows carry, as far as that is known.
+    pub carried: &'a BTreeSet<u32>,
+    pub nat: Nat,
     pub limits: Limits,
 }
 
@@ -72,6 +85,7 @@ pub struct Compiled {
     pub keep: BTreeSet<Gateway>,
     /// Next hops to ask for signs of life, and how.
     pub probes: BTreeMap<Gateway, Probe>,
+    pub services: Services,
 }
 
 /// Compiles the whole table.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use netroute_common::abi::MAX_PORTS;
 use netroute_common::layout::route::{
-    FIRST_FREE_ID, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_POD, NextHop, fixed_id,
+    FIRST_FREE_ID, KIND_LOCAL, KIND_NEIGHBOUR, KIND_POD, KIND_SERVICE, NextHop, fixed_id,
 };
 
 use super::health::{Health, judge, judge_pod};
@@ -38,7 +38,7 @@ impl<'a> NextHops<'a> {
         let ids = Ids::new(FIRST_FREE_ID..inputs.limits.next_hops, free.map(|(id, hop)| (hop.into(), *id)));
         let mut slots = Ids::new(0..MAX_PORTS, ports.iter().map(|(slot, ifindex)| (*ifindex, *slot)));
         let ports = interfaces.nics().filter_map(|ifindex| Some((ifindex, slots.get(&ifindex)?))).collect();
-        let entries = (KIND_LOCAL..=KIND_KERNEL)
+        let entries = (KIND_LOCAL..=KIND_SERVICE)
             .map(|kind| (fixed_id(kind), NextHop { kind, alive: 1, ..NextHop::default() }))
             .collect();
         Self { inputs, ids, ports, made: BTreeMap::new(), entries }

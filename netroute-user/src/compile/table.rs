@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use netroute_common::layout::route::{KIND_KERNEL, KIND_SERVICE};
 
+use super::services::selection::Selection;
 use super::special;
 use crate::desired::route::CustomRoute;
 use crate::kernel::{KernelRoute, KernelRouteKind, KernelState, Link};
@@ -15,6 +17,16 @@ pub struct Entry<'a> {
     pub custom: Vec<(&'a CustomRoute, &'a Link)>,
     /// The kernel's best route of that prefix: lowest metric, local table first.
     pub kernel: Option<&'a KernelRoute>,
+    /// Of addresses of Services: the kind of the fixed answer.
+    pub service: Option<u8>,
+}
+
+impl Entry<'_> {
+    /// Whether it has its place in the route table before any custom route.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.kernel.is_some() || self.service.is_some()
+    }
 }
 
 pub type Table<'a> = BTreeMap<IpNet, Entry<'a>>;
@@ -33,6 +45,18 @@ pub fn from_kernel(kernel: &KernelState) -> Table<'_> {
         }
     }
     table
+}
+
+/// Marks the prefixes that are Services'. Those of another proxy's are the kernel's.
+pub fn mark_services(table: &mut Table<'_>, selection: &Selection) {
+    let of = |kind| move |prefix: IpNet| (prefix.trunc(), kind);
+    let cidrs = selection.cidrs.iter().copied().map(of(KIND_SERVICE));
+    let foreign = selection.foreign.iter().copied().map(IpNet::from).map(of(KIND_KERNEL));
+    let hosts = selection.addresses.keys().copied().map(IpNet::from).map(of(KIND_SERVICE));
+    let all = cidrs.chain(foreign).chain(hosts);
+    for (prefix, kind) in all.filter(|(prefix, _)| !special::contains(prefix)) {
+        table.entry(prefix).or_default().service = Some(kind);
+    }
 }
 
 fn rank(route: &KernelRoute) -> (bool, u32) {

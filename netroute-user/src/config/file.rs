@@ -10,21 +10,16 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::interfaces::{InterfaceEntry, interfaces};
+use super::limits::LimitsEntry;
 use super::probe::{ProbeSpec, parse_duration};
 use super::{
     AgentConfig, ClusterCidrs, DEFAULT_BPFFS, DEFAULT_MANIFESTS, DEFAULT_METRICS, DEFAULT_SOCKET,
     DEFAULT_STATE_DIR, NodePorts,
 };
-use crate::compile::image::Limits;
 use crate::desired::service::NODE_PORT_RANGE;
 use crate::input::address::{LeadingZeros, parse_prefix};
 use crate::input::problem::Problem;
 use crate::input::yaml::{Document, Step, documents, written};
-
-/// Most entries a map may be given.
-const LARGEST_MAP: u32 = 16_777_216;
-/// Fewest groups and next hops: the fixed entries and a few of one's own.
-const SMALLEST_TABLE: u32 = 16;
 
 /// Far beyond it, the time at which a hold ends could not be told.
 const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
@@ -110,24 +105,6 @@ struct ExternalIpsEntry {
     /// Service could take traffic to any address otherwise (CVE-2020-8554).
     #[serde(default)]
     allow: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct LimitsEntry {
-    /// IPv4 prefixes, the kernel's own included. Default 262144.
-    routes4: Option<u32>,
-    /// Blocks of the IPv4 fast lookup, 2 KiB each: one for each /16 that holds longer prefixes, and
-    /// one for each /24 that does. Prefixes beyond are looked up in the trie. Default 8192.
-    blocks4: Option<u32>,
-    /// IPv6 prefixes, the kernel's own included. Default 131072.
-    routes6: Option<u32>,
-    /// Different sets of next hops. Default 4096.
-    groups: Option<u32>,
-    /// Next hops, neighbours on connected networks included. Default 4096.
-    next_hops: Option<u32>,
-    /// Custom routes with a counter of their own. Default 131072.
-    route_stats: Option<u32>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -222,7 +199,7 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
             range: port_range(node_ports.range)?,
         },
         external_ips: prefixes(["externalIPs", "allow"], &external_ips.allow)?,
-        limits: limits.checked()?,
+        limits: limits.checked().map_err(|error| Wrong::at(["limits", error.key], error))?,
         metrics: metrics.map(address).transpose()?,
         hold_time: hold_time(&failover)?,
         probe: match probe {
@@ -310,28 +287,6 @@ fn port_range(given: Option<String>) -> Result<RangeInclusive<u16>, Wrong<'stati
             let message = format!("\"{text}\" is not FIRST-LAST, two ports like 30000-32767");
             Err(Wrong::at(["nodePorts", "range"], message))
         }
-    }
-}
-
-impl LimitsEntry {
-    fn checked(&self) -> Result<Limits, Wrong<'static>> {
-        let Self { routes4, blocks4, routes6, groups, next_hops, route_stats } = *self;
-        let within = |key, given: Option<u32>, default, least| match given {
-            Some(limit) if !(least..=LARGEST_MAP).contains(&limit) => {
-                let message = format!("{limit} is outside {least} to {LARGEST_MAP}");
-                Err(Wrong::at(["limits", key], message))
-            }
-            given => Ok(given.unwrap_or(default)),
-        };
-        let default = Limits::default();
-        Ok(Limits {
-            routes4: within("routes4", routes4, default.routes4, 1)?,
-            blocks4: within("blocks4", blocks4, default.blocks4, 1)?,
-            routes6: within("routes6", routes6, default.routes6, 1)?,
-            groups: within("groups", groups, default.groups, SMALLEST_TABLE)?,
-            next_hops: within("nextHops", next_hops, default.next_hops, SMALLEST_TABLE)?,
-            route_stats: within("routeStats", route_stats, default.route_stats, 1)?,
-        })
     }
 }
 

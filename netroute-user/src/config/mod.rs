@@ -3,6 +3,7 @@
 
 mod file;
 mod interfaces;
+mod limits;
 mod probe;
 
 use std::collections::BTreeMap;

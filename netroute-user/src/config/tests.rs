@@ -112,6 +112,8 @@ fn the_kubernetes_source_is_refused_by_name() {
 fn values_out_of_range_are_refused_with_their_line() {
     for (text, expected) in [
         ("limits: {routes4: 0}", "agent.yaml:3: limits.routes4: 0 is outside 1 to 16777216"),
+        ("limits: {frontEnds: 0}", "agent.yaml:3: limits.frontEnds: 0 is outside 1 to 16777216"),
+        ("limits: {slots: 16777217}", "agent.yaml:3: limits.slots: 16777217 is outside 1 to 16777216"),
         ("limits: {nextHops: 4}", "agent.yaml:3: limits.nextHops: 4 is outside 16 to 16777216"),
         ("metrics: {address: here}", "agent.yaml:3: metrics.address: \"here\" is not ADDRESS:PORT"),
         ("failover: {holdTime: 3}", "agent.yaml:3: failover.holdTime: "),

@@ -11,7 +11,7 @@ use super::error::LoadError;
 use crate::compile::image::Limits;
 
 /// Every map that is pinned, by name.
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 22] = [
     abi::MAP_ROUTES4,
     abi::MAP_ROOT4,
     abi::MAP_BLOCKS4,
@@ -22,6 +22,18 @@ pub(super) const NAMES: [&str; 10] = [
     abi::MAP_VERDICTS,
     abi::MAP_ROUTE_STATS,
     abi::MAP_NEXTHOP_STATS,
+    abi::MAP_FRONTENDS,
+    abi::MAP_SLOTS,
+    abi::MAP_BACKENDS,
+    abi::MAP_SOURCE_RANGES,
+    abi::MAP_AFFINITY,
+    abi::MAP_SERVICE_STATS,
+    abi::MAP_MASQUERADE,
+    abi::MAP_TIMERS,
+    abi::MAP_FLOWS4,
+    abi::MAP_FLOWS6,
+    abi::MAP_OPENING4,
+    abi::MAP_OPENING6,
 ];
 
 /// Set by the kernel itself on device maps (Linux 4.18), whatever the loader asked for.
@@ -39,8 +51,25 @@ pub(super) struct Definition {
 }
 
 /// The capacities that the configuration sets.
-pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 7] {
-    let Limits { routes4, blocks4, routes6, groups, next_hops, route_stats } = *limits;
+pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 17] {
+    let Limits {
+        routes4,
+        blocks4,
+        routes6,
+        groups,
+        next_hops,
+        route_stats,
+        front_ends,
+        slots,
+        backends,
+        source_ranges,
+        service_stats,
+        affinity,
+        flows4,
+        flows6,
+        opening4,
+        opening6,
+    } = *limits;
     [
         (abi::MAP_ROUTES4, routes4),
         (abi::MAP_BLOCKS4, blocks4),
@@ -49,6 +78,16 @@ pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 7] {
         (abi::MAP_NEXTHOPS, next_hops),
         (abi::MAP_NEXTHOP_STATS, next_hops),
         (abi::MAP_ROUTE_STATS, route_stats),
+        (abi::MAP_FRONTENDS, front_ends),
+        (abi::MAP_SLOTS, slots),
+        (abi::MAP_BACKENDS, backends),
+        (abi::MAP_SOURCE_RANGES, source_ranges),
+        (abi::MAP_SERVICE_STATS, service_stats),
+        (abi::MAP_AFFINITY, affinity),
+        (abi::MAP_FLOWS4, flows4),
+        (abi::MAP_FLOWS6, flows6),
+        (abi::MAP_OPENING4, opening4),
+        (abi::MAP_OPENING6, opening6),
     ]
 }
 

@@ -5,9 +5,9 @@
 //! killed, restarted or replaced finds it all again:
 //!
 //! ```text
-//! {bpffs}/v1/maps/ROUTES4 ...     the complete set of maps in use
-//! {bpffs}/v1/maps_new/...         a set being filled; takes the place of `maps` once it is in use
-//! {bpffs}/v1/links/xdp_nic_3 ...  one link per hook and interface index
+//! {bpffs}/v2/maps/ROUTES4 ...     the complete set of maps in use
+//! {bpffs}/v2/maps_new/...         a set being filled; takes the place of `maps` once it is in use
+//! {bpffs}/v2/links/xdp_nic_3 ...  one link per hook and interface index
 //! ```
 
 mod attachments;

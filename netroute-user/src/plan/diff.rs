@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use netroute_common::layout::route::UNCOUNTED;
 use netroute_common::layout::strides::{BELOW, Block};
 
-use super::{Plan, Step};
+use super::{Plan, Step, services};
 use crate::compile::image::Image;
 
 /// What must be written to turn `installed` into `wanted`; empty when they are equal.
@@ -23,6 +23,8 @@ pub fn diff(installed: &Image, wanted: &Image) -> Plan {
         .extend(changed(&installed.groups, &wanted.groups).map(|(&id, &group)| Step::SetGroup { id, group }));
     let held = own_slots(installed);
     steps.extend(own_slots(wanted).difference(&held).map(|&slot| Step::ResetRouteStats { slot }));
+    // Before the routes that lead to them.
+    steps.extend(services::additions(&installed.services, &wanted.services));
     steps.extend(
         changed(&installed.routes4, &wanted.routes4)
             .map(|(&prefix, &route)| Step::SetRoute4 { prefix, route }),
@@ -34,6 +36,7 @@ pub fn diff(installed: &Image, wanted: &Image) -> Plan {
     steps.extend(strides(installed, wanted));
     steps.extend(gone(&installed.routes4, &wanted.routes4).map(|&prefix| Step::RemoveRoute4 { prefix }));
     steps.extend(gone(&installed.routes6, &wanted.routes6).map(|&prefix| Step::RemoveRoute6 { prefix }));
+    steps.extend(services::removals(&installed.services, &wanted.services));
     steps.extend(
         gone(&installed.strides.blocks, &wanted.strides.blocks).map(|&index| Step::ClearBlock4 { index }),
     );
@@ -57,7 +60,7 @@ fn strides<'a>(installed: &'a Image, wanted: &'a Image) -> impl Iterator<Item = 
     blocks.chain(root).chain(cleared)
 }
 
-type Map<K, V> = BTreeMap<K, V>;
+pub(super) type Map<K, V> = BTreeMap<K, V>;
 
 /// The slots of `ROUTE_STATS` that routes own: one for each member of their groups.
 fn own_slots(image: &Image) -> BTreeSet<u32> {
@@ -70,13 +73,16 @@ fn own_slots(image: &Image) -> BTreeSet<u32> {
     slots.collect()
 }
 
-fn changed<'a, K: Ord, V: PartialEq>(
+pub(super) fn changed<'a, K: Ord, V: PartialEq>(
     installed: &'a Map<K, V>,
     wanted: &'a Map<K, V>,
 ) -> impl Iterator<Item = (&'a K, &'a V)> {
     wanted.iter().filter(move |(key, value)| installed.get(key) != Some(value))
 }
 
-fn gone<'a, K: Ord, V>(installed: &'a Map<K, V>, wanted: &'a Map<K, V>) -> impl Iterator<Item = &'a K> {
+pub(super) fn gone<'a, K: Ord, V>(
+    installed: &'a Map<K, V>,
+    wanted: &'a Map<K, V>,
+) -> impl Iterator<Item = &'a K> {
     installed.keys().filter(move |key| !wanted.contains_key(key))
 }

@@ -11,7 +11,9 @@ use crate::compile::image::Image;
 
 mod diff;
 pub mod failover;
+mod services;
 pub use diff::diff;
+pub use services::ServiceStep;
 
 /// One write to one map. Applied in list order: what is referred to is written before what
 /// refers to it, and removed after it.
@@ -73,6 +75,7 @@ pub enum Step {
     ClearPort {
         slot: u32,
     },
+    Service(ServiceStep),
 }
 
 /// Steps in the order they must be applied.
@@ -100,6 +103,19 @@ impl Step {
             Self::ClearNextHop { id } => drop(image.next_hops.remove(&id)),
             Self::ClearPort { slot } => drop(image.ports.remove(&slot)),
             Self::ResetRouteStats { .. } => {}
+            Self::Service(ref step) => step.apply_to(&mut image.services),
+        }
+    }
+}
+
+impl Step {
+    /// How many entries it writes.
+    #[must_use]
+    pub fn writes(&self) -> usize {
+        match self {
+            Self::Service(ServiceStep::SetBlock { backends, .. }) => backends.len(),
+            Self::Service(ServiceStep::FreeBlock { .. }) => 0,
+            _ => 1,
         }
     }
 }
@@ -124,6 +140,7 @@ impl fmt::Display for Step {
             Self::ClearGroup { id } => write!(f, "clear GROUPS {id}"),
             Self::ClearNextHop { id } => write!(f, "clear NEXTHOPS {id}"),
             Self::ClearPort { slot } => write!(f, "clear PORTS {slot}"),
+            Self::Service(step) => write!(f, "{step}"),
         }
     }
 }

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use netroute_user::compile::image::{Image, Limits};
+use netroute_user::compile::services::ids::ServiceIds;
+use netroute_user::compile::services::nat::Nat;
+use netroute_user::compile::services::selection::Selection;
 use netroute_user::compile::status::State;
 use netroute_user::compile::{Compiled, Gateway, Inputs, Suspension, compile};
 use netroute_user::desired::Desired;
@@ -26,6 +29,10 @@ pub struct World {
     /// NICs with XDP in the driver.
     pub xdp_native: BTreeSet<u32>,
     pub installed: Image,
+    pub selection: Selection,
+    pub service_ids: ServiceIds,
+    /// Numbers of Service ports that flows carry.
+    pub carried: BTreeSet<u32>,
     pub limits: Limits,
 }
 
@@ -82,6 +89,9 @@ impl World {
             suspended: BTreeMap::new(),
             xdp_native: BTreeSet::new(),
             installed: Image::default(),
+            selection: Selection::default(),
+            service_ids: ServiceIds::default(),
+            carried: BTreeSet::new(),
             limits: Limits::default(),
         };
         for link in [link(ETH0, "eth0"), link(ETH1, "eth1"), link(POD, "cali1")] {
@@ -159,6 +169,10 @@ impl World {
             suspended: &self.suspended,
             xdp_native: &self.xdp_native,
             installed: &self.installed,
+            selection: &self.selection,
+            service_ids: &self.service_ids,
+            carried: &self.carried,
+            nat: Nat::DEFAULT,
             limits: self.limits,
         })
     }
@@ -167,6 +181,7 @@ impl World {
     pub fn install(&mut self) -> Compiled {
         let compiled = self.compile();
         self.installed = compiled.image.clone();
+        self.service_ids = compiled.services.ids.clone();
         compiled
     }
 

@@ -77,6 +77,7 @@ impl Stage {
             groups: 64,
             next_hops: 64,
             route_stats: 1024,
+            ..Limits::DEFAULT
         };
         let nic = Nic { ifindex: self.nic, mac: NIC_MAC, zero: 0 };
         let mut bed = TestBed::load(bpf_object(), limits, &nic)?;
@@ -103,6 +104,7 @@ impl Stage {
             groups: BTreeMap::from([(GROUP, group)]),
             next_hops,
             ports: BTreeMap::from([(OUT_PORT, self.out)]),
+            ..Image::default()
         }
     }
 

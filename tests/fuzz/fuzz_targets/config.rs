@@ -35,8 +35,8 @@ fn usable(config: &AgentConfig) {
     let NodePorts { addresses, range } = &config.node_ports;
     assert!(addresses.iter().chain(&config.external_ips).all(|prefix| prefix.trunc() == *prefix));
     assert!(*range.start() >= 1 && range.start() <= range.end(), "{range:?}");
-    let Limits { routes4, blocks4, routes6, groups, next_hops, route_stats } = config.limits;
-    let limits = [routes4, blocks4, routes6, groups, next_hops, route_stats];
+    let Limits { routes4, routes6, groups, next_hops, route_stats, front_ends, slots, .. } = config.limits;
+    let limits = [routes4, routes6, groups, next_hops, route_stats, front_ends, slots];
     assert!(limits.iter().all(|&limit| limit >= 1), "{limits:?}");
     // Both are added to the time of the day.
     let soon = |wait: Duration| Instant::now().checked_add(wait).is_some();

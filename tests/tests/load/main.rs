@@ -28,7 +28,7 @@ fn same_limits_adopt_and_other_limits_build_anew() -> Result<()> {
     let loaded = folder.open(larger)?;
     assert_eq!(loaded.store()?.read()?, wire.image, "adopted with its content");
     let entries: Vec<_> =
-        std::fs::read_dir(folder.path.join("v1"))?.map(|e| e.unwrap().file_name()).collect();
+        std::fs::read_dir(folder.path.join("v2"))?.map(|e| e.unwrap().file_name()).collect();
     assert_eq!(entries.len(), 2, "maps and links only: {entries:?}");
     Ok(())
 }
@@ -130,7 +130,10 @@ fn signals_do_not_keep_programs_from_loading() -> Result<()> {
             }
             Ok(ended)
         });
-        let opened: Result<()> = (0..10).try_for_each(|_| Ok(drop(folder.open(limits())?)));
+        let opened: Result<()> = (0..10).try_for_each(|_| {
+            drop(folder.open(limits())?);
+            Ok(())
+        });
         done.store(true, Ordering::Relaxed);
         let ended = children.join().map_err(|_| anyhow::anyhow!("the thread with children died"))??;
         println!("{ended} children ended meanwhile");
@@ -167,8 +170,8 @@ fn detach_leaves_nothing_and_may_be_repeated() -> Result<()> {
     let folder = Folder::new();
     let (_, attachments) = wire.agent(&folder, limits())?;
     let programs = [xdp_program("left")?, xdp_program("right")?];
-    let maps = map_ids(&folder.path.join("v1/maps"))?;
-    assert_eq!(maps.len(), 10);
+    let maps = map_ids(&folder.path.join("v2/maps"))?;
+    assert_eq!(maps.len(), 22);
     drop(attachments);
     assert_eq!(detach(&folder.path)?.programs.len(), 4);
     assert!(!folder.path.exists());
@@ -193,7 +196,7 @@ fn bpftool_shows_named_fields() -> Result<()> {
     let folder = Folder::new();
     let (_, _attachments) = wire.agent(&folder, limits())?;
     let dump = |map: &str| {
-        let path = folder.path.join("v1/maps").join(map);
+        let path = folder.path.join("v2/maps").join(map);
         output("bpftool", &["map", "dump", "pinned", &path.display().to_string()])
     };
     let routes = dump("ROUTES4")?;

@@ -48,7 +48,15 @@ pub fn object() -> &'static [u8] {
 }
 
 pub fn limits() -> Limits {
-    Limits { routes4: 1024, blocks4: 64, routes6: 1024, groups: 64, next_hops: 64, route_stats: 256 }
+    Limits {
+        routes4: 1024,
+        blocks4: 64,
+        routes6: 1024,
+        groups: 64,
+        next_hops: 64,
+        route_stats: 256,
+        ..Limits::DEFAULT
+    }
 }
 
 pub fn nic(name: &str) -> Result<NicDevice> {

@@ -12,6 +12,9 @@ use netroute_common::layout::config::Nic;
 use netroute_common::layout::route::NextHop;
 use netroute_user::apply::{KernelStore, apply};
 use netroute_user::compile::image::{Image, Limits};
+use netroute_user::compile::services::ids::ServiceIds;
+use netroute_user::compile::services::nat::Nat;
+use netroute_user::compile::services::selection::Selection;
 use netroute_user::compile::{Gateway, Inputs, compile};
 use netroute_user::desired::Desired;
 use netroute_user::desired::interface::{DeviceRef, Interface, Role};
@@ -114,6 +117,10 @@ impl Took {
             suspended: &BTreeMap::new(),
             xdp_native: &BTreeSet::new(),
             installed: &installed,
+            selection: &Selection::default(),
+            service_ids: &ServiceIds::default(),
+            carried: &BTreeSet::new(),
+            nat: Nat::DEFAULT,
             limits,
         };
         let worked = processor_time()?;

@@ -97,6 +97,7 @@ impl Kind {
             groups: 64,
             next_hops: 64,
             route_stats: 1024,
+            ..Limits::DEFAULT
         };
         let folder = Path::new(BPFFS).join(format!("thread{}", nix::unistd::gettid()));
         let loaded = Loader::new(bpf_object(), &folder, limits).open()?;
@@ -136,6 +137,7 @@ impl Kind {
             groups: BTreeMap::from([(FIRST_FREE_ID, group)]),
             next_hops: BTreeMap::from([(FIRST_FREE_ID, next_hop)]),
             ports: BTreeMap::from([(0, ports.far)]),
+            ..Image::default()
         }
     }
 }
