@@ -34,8 +34,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// Stands for there being none, in the packet logic; never in a map.
-    pub const NONE: Self = Self { group: u32::MAX, stats: UNCOUNTED };
+    /// Stands for there being none; see [`super::strides::NO_ROUTE`].
+    pub const NONE: Self = Self { group: super::strides::NO_ROUTE, stats: UNCOUNTED };
 }
 
 /// The `ROUTE_STATS` slots shared by all routes without counters of their own.
