@@ -93,13 +93,13 @@ pub struct NextHop {
     pub ifindex: u32,
     /// Largest IP packet the interface takes, bytes.
     pub mtu: u32,
-    /// Slot of the interface in `PORTS`, if `xdp` is 1.
+    /// Slot of the interface in `PORTS`, if `xdp` has [`XDP_REDIRECT`].
     pub port: u32,
     /// One of the `KIND_*` constants.
     pub kind: u8,
     /// 1 if packets may be sent to it now.
     pub alive: u8,
-    /// 1 if the interface takes frames redirected by XDP.
+    /// `XDP_*`.
     pub xdp: u8,
     /// 4 or 6, the family of `gateway`.
     pub family: u8,
@@ -108,6 +108,12 @@ pub struct NextHop {
     /// Address whose MAC is `destination_mac`; IPv4 in the first four octets.
     pub gateway: [u8; 16],
 }
+
+/// The interface takes frames redirected by XDP, through its slot of `PORTS`.
+pub const XDP_REDIRECT: u8 = 1;
+/// XDP does not send back out of the interface what came in on it, other than by a redirect. A veth
+/// (Linux 6.18, `veth_xdp_flush`) leaves such frames lying unless its peer runs a program.
+pub const XDP_NO_TX: u8 = 1 << 1;
 
 /// A neighbour on a NIC, by its MAC.
 pub const KIND_NEIGHBOUR: u8 = 0;

@@ -9,7 +9,7 @@ use super::tuple::Tuple;
 use crate::hash::Hash;
 use crate::layout::route::{
     FIRST_FREE_ID, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED, KIND_POD, KIND_SERVICE,
-    NextHop, Route,
+    NextHop, Route, XDP_NO_TX, XDP_REDIRECT,
 };
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
@@ -150,10 +150,12 @@ fn exit<P: Packet, T: Tables>(tables: &T, arrival: Arrival, next_hop: &NextHop) 
     let xdp = arrival.at_xdp::<P>();
     match next_hop.kind {
         KIND_NEIGHBOUR if !xdp => Ok(Exit::Interface(next_hop.ifindex)),
-        KIND_NEIGHBOUR if next_hop.ifindex == arrival.ifindex => Ok(Exit::SameNic),
+        KIND_NEIGHBOUR if next_hop.ifindex == arrival.ifindex && next_hop.xdp & XDP_NO_TX == 0 => {
+            Ok(Exit::SameNic)
+        }
         KIND_NEIGHBOUR => {
             // Last of what may refuse the next hop: it names the device to the kernel.
-            let taken = next_hop.xdp != 0 && tables.take_port(next_hop.port);
+            let taken = next_hop.xdp & XDP_REDIRECT != 0 && tables.take_port(next_hop.port);
             if taken { Ok(Exit::Port(next_hop.port)) } else { Err(Reason::NoXdpTransmit) }
         }
         KIND_POD if xdp => Err(Reason::PodAtTc),

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use netroute_common::abi::MAX_PORTS;
 use netroute_common::layout::route::{
-    FIRST_FREE_ID, KIND_LOCAL, KIND_NEIGHBOUR, KIND_POD, KIND_SERVICE, NextHop, fixed_id,
+    FIRST_FREE_ID, KIND_LOCAL, KIND_NEIGHBOUR, KIND_POD, KIND_SERVICE, NextHop, XDP_NO_TX, XDP_REDIRECT,
+    fixed_id,
 };
 
 use super::health::{Health, judge, judge_pod};
@@ -86,9 +87,14 @@ impl<'a> NextHops<'a> {
             }
             Health::Resolving => [0; 6],
         };
-        if let Some(port) = self.ports.get(&link.index).filter(|_| self.takes_xdp(link)) {
-            next_hop.port = *port;
-            next_hop.xdp = 1;
+        if let Some(port) = self.ports.get(&link.index) {
+            if self.takes_xdp(link) {
+                next_hop.port = *port;
+                next_hop.xdp |= XDP_REDIRECT;
+            }
+            if link.kind.as_deref() == Some("veth") {
+                next_hop.xdp |= XDP_NO_TX;
+            }
         }
         self.entries.insert(id, next_hop);
         Some(Resolved { id, health })
