@@ -1,8 +1,8 @@
 //! A numbered stream of datagrams, and what of it arrived.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};

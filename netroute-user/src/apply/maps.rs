@@ -94,7 +94,7 @@ impl KernelStore {
             Step::ClearPort { slot } => port(&mut self.ports, slot, 0),
             Step::SetNextHop { id, next_hop } => self.next_hops.set(id, next_hop, 0),
             Step::ClearNextHop { id } => self.next_hops.set(id, NextHop::new_zeroed(), 0),
-            Step::SetGroup { id, group } => self.groups.set(id, group, 0),
+            Step::SetGroup { id, ref group } => self.groups.set(id, **group, 0),
             Step::ClearGroup { id } => self.groups.set(id, Group::new_zeroed(), 0),
             Step::ResetRouteStats { slot } => {
                 let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;

@@ -15,6 +15,7 @@ pub mod interfaces;
 pub mod lookup;
 pub mod mirror;
 pub mod next_hops;
+mod place;
 pub mod special;
 pub mod status;
 pub mod table;

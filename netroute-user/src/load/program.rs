@@ -95,10 +95,7 @@ pub(super) fn classifier<'a>(
 
 /// Loads until the verifier has come to its end: it stops with EAGAIN as soon as a signal waits for
 /// this thread (`do_check` in kernel/bpf/verifier.c), and a child of any thread that ends is enough.
-fn verified(
-    name: &'static str,
-    mut load: impl FnMut() -> Result<(), ProgramError>,
-) -> Result<(), LoadError> {
+fn verified(name: &'static str, mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), LoadError> {
     for _ in 1..ATTEMPTS {
         match load() {
             Err(error) if errno(&error) == Some(libc::EAGAIN) => {}
