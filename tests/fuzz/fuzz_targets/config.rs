@@ -32,8 +32,8 @@ fn usable(config: &AgentConfig) {
     assert!(paths.iter().all(|path| path.is_absolute()), "{paths:?}");
     let ClusterCidrs { pods, services, nodes } = &config.cluster_cidrs;
     assert!([pods, services, nodes].into_iter().flatten().all(|prefix| prefix.trunc() == *prefix));
-    let Limits { routes4, routes6, groups, next_hops, route_stats } = config.limits;
-    let limits = [routes4, routes6, groups, next_hops, route_stats];
+    let Limits { routes4, blocks4, routes6, groups, next_hops, route_stats } = config.limits;
+    let limits = [routes4, blocks4, routes6, groups, next_hops, route_stats];
     assert!(limits.iter().all(|&limit| limit >= 1), "{limits:?}");
     // Both are added to the time of the day.
     let soon = |wait: Duration| Instant::now().checked_add(wait).is_some();
