@@ -3,6 +3,7 @@
 mod netns;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use netns::{Far, Observed, in_namespace, ip, veth};
 use netroute_user::apply::neighbours::Neighbours;
@@ -147,4 +148,40 @@ fn an_entry_that_lost_its_mark_is_taken_again_when_it_fails() {
         care.keep(&wanted).await.expect("keep");
         assert!(shown("10.0.0.9").contains("managed"), "{}", shown("10.0.0.9"));
     });
+}
+
+#[test]
+fn r14_a_host_that_was_away_is_asked_again_where_the_kernel_does_not() {
+    in_namespace(async || {
+        let (far, mut seen) = wired().await;
+        netns::sysctl("ipv4/neigh/nic0/retrans_time_ms", "50");
+        let wanted = BTreeSet::from([key(&seen, "10.0.0.9")]);
+        let mut care = Neighbours::open().expect("neighbours").unmanaged();
+        // It fails again and again, which the kernel tells once.
+        let away = Instant::now() + Duration::from_secs(1);
+        look_after(&mut care, &mut seen, &wanted, |_| Instant::now() > away).await;
+        assert_eq!(seen.state.neighbours[&key_of(&wanted)].state, NeighbourState::Failed);
+        far.ip("addr add 10.0.0.9/24 dev far0");
+        let is_back = |seen: &Observed| seen.state.neighbours[&key_of(&wanted)].mac.is_some();
+        netns::within(look_after(&mut care, &mut seen, &wanted, is_back)).await;
+        // Nothing is left to ask for.
+        care.keep(&wanted).await.expect("keep");
+        assert!(!care.waits());
+    });
+}
+
+/// As the agent does, at ten times its pace.
+async fn look_after(
+    care: &mut Neighbours,
+    seen: &mut Observed,
+    wanted: &BTreeSet<NeighbourKey>,
+    over: impl Fn(&Observed) -> bool,
+) {
+    while !over(seen) {
+        care.keep(wanted).await.expect("keep");
+        tokio::select! {
+            event = seen.next() => drop(care.observe(&event)),
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    }
 }

@@ -222,7 +222,7 @@ fn slots_and_interfaces_that_are_not_there_are_named() -> Result<()> {
     enter()?;
     let mut store = bed(LIMITS)?.store;
     let group = Group { len: 1, members: [Member::default(); 16] };
-    let error = store.write(&Step::SetGroup { id: 32, group }).unwrap_err();
+    let error = store.write(&Step::SetGroup { id: 32, group: Box::new(group) }).unwrap_err();
     assert!(matches!(error, StoreError::NoSlot { map: "GROUPS", slot: 32, capacity: 32, .. }), "{error:?}");
     let error = store.write(&Step::SetPort { slot: 3, ifindex: 4711 }).unwrap_err();
     assert!(matches!(error, StoreError::NoInterface { slot: 3, ifindex: 4711, .. }), "{error:?}");

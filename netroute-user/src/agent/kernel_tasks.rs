@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
 use crate::apply::fib::{FibConflict, Mirror};
@@ -16,6 +17,8 @@ use crate::kernel::NeighbourKey;
 
 /// After a netlink failure.
 const RETRY: Duration = Duration::from_secs(1);
+/// After a neighbour that does not answer was asked for; the kernel asks it once a second meanwhile.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps the kernel's FIB equal to the last wanted one.
 pub async fn mirror(
@@ -75,6 +78,8 @@ pub async fn neighbours(
         return;
     }
     let mut due = true;
+    let mut again = tokio::time::interval(ASK_AGAIN);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         while let Ok(event) = events.try_recv() {
             due |= neighbours.observe(&event);
@@ -104,6 +109,7 @@ pub async fn neighbours(
                 Ok(()) => due = true,
                 Err(_) => return,
             },
+            _ = again.tick(), if neighbours.waits() => due = true,
             Some(keys) = busy.recv() => {
                 if let Err(error) = neighbours.refresh(&keys).await {
                     warn!(%error, "neighbours: not refreshed");

@@ -97,7 +97,7 @@ impl KernelStore {
             Step::ClearPort { slot } => port(&mut self.ports, slot, 0),
             Step::SetNextHop { id, next_hop } => self.next_hops.set(id, next_hop, 0),
             Step::ClearNextHop { id } => self.next_hops.set(id, NextHop::new_zeroed(), 0),
-            Step::SetGroup { id, group } => self.groups.set(id, group, 0),
+            Step::SetGroup { id, ref group } => self.groups.set(id, **group, 0),
             Step::ClearGroup { id } => self.groups.set(id, Group::new_zeroed(), 0),
             Step::ResetRouteStats { slot } => self.route_stats.set(slot, zeroes()?, 0),
             Step::SetRoute4 { prefix, route } => self.routes4.insert(&key4(prefix), route, 0),

@@ -36,6 +36,11 @@ pub struct Neighbours {
     /// Entries that carry our mark.
     ours: BTreeSet<NeighbourKey>,
     wanted: BTreeSet<NeighbourKey>,
+    /// Had no answer yet when they were asked for. A kernel that does not keep them asks three times and
+    /// gives up, and a neighbour that fails again makes no change.
+    unanswered: BTreeSet<NeighbourKey>,
+    /// Whether the kernel is asked to keep them.
+    managed: bool,
     /// The kernel may not hold what we believe: look again.
     stale: bool,
     /// Some of `wanted` was refused.
@@ -48,9 +53,23 @@ impl Neighbours {
             requests: Requests::open(Protocol::Route)?,
             ours: BTreeSet::new(),
             wanted: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
+            managed: true,
             stale: true,
             refused: false,
         })
+    }
+
+    /// Leaves everything to [`Self::keep`], as kernels before 5.16 do.
+    #[must_use]
+    pub fn unmanaged(self) -> Self {
+        Self { managed: false, ..self }
+    }
+
+    /// Whether [`Self::keep`] is due again after a while: nothing in the kernel will say so.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.unanswered.is_empty()
     }
 
     /// Takes note of what happened in the kernel; true when a [`Self::keep`] is due.
@@ -74,30 +93,40 @@ impl Neighbours {
     /// Has the kernel resolve these neighbours and keep them so; lets go of those it kept for us
     /// and that are no longer wanted. Cheap when nothing changed.
     pub async fn keep(&mut self, wanted: &BTreeSet<NeighbourKey>) -> Result<Vec<Unkept>, NetlinkError> {
-        if !self.stale && self.wanted == *wanted {
+        let again = !self.stale && self.wanted == *wanted;
+        if again && self.unanswered.is_empty() {
             return Ok(Vec::new());
         }
         let entries = self.entries().await?;
         let held = |key: &NeighbourKey| entries.get(key);
-        let marked = entries.values().filter(|found| found.is_ours()).map(|found| found.entry.key);
-        self.ours = marked.collect();
+        if !again {
+            let marked = entries.values().filter(|found| found.is_ours());
+            self.ours = marked.map(|found| found.entry.key).collect();
+        }
         let free =
             |found: Option<&Found>| found.is_none_or(|found| !found.is_permanent() && !found.entry.managed);
-        let take: Vec<_> = wanted.iter().filter(|key| free(held(key))).copied().collect();
+        let asked = if again { &self.unanswered } else { wanted };
+        let take: Vec<_> = asked.iter().filter(|key| free(held(key))).copied().collect();
         let release: Vec<_> = self.ours.difference(wanted).copied().collect();
-        let mut requests: Vec<_> = take.iter().map(|key| resolve(*key, true, NLM_F_CREATE)).collect();
+        let mut requests: Vec<_> = take.iter().map(|key| resolve(*key, self.managed, NLM_F_CREATE)).collect();
         requests.extend(release.iter().map(|key| resolve(*key, false, 0)));
         let outcomes = self.requests.batch("keeping neighbours", &requests).await?;
+        let answered =
+            |key: &NeighbourKey| held(key).is_some_and(|found| found.entry.neighbour.mac.is_some());
+        self.unanswered.clear();
         let mut unkept = Vec::new();
         for (key, outcome) in take.iter().zip(outcomes) {
             match outcome {
-                Ok(()) => drop(self.ours.insert(*key)),
+                Ok(()) => {
+                    self.ours.insert(*key);
+                    self.unanswered.extend((!answered(key)).then_some(*key));
+                }
                 Err(source) => unkept.push(Unkept { key: *key, source }),
             }
         }
         self.ours.retain(|key| wanted.contains(key));
         self.wanted.clone_from(wanted);
-        self.refused = !unkept.is_empty();
+        self.refused = !unkept.is_empty() || (again && self.refused);
         self.stale = false;
         Ok(unkept)
     }
@@ -110,6 +139,7 @@ impl Neighbours {
         self.requests.batch("releasing neighbours", &requests).await?;
         self.ours.clear();
         self.wanted.clear();
+        self.unanswered.clear();
         Ok(ours.len())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use netroute_common::layout::route::{
     FIRST_FREE_ID, FIRST_OWN_STATS, KIND_KERNEL, KIND_LOCAL, KIND_NOT_FORWARDED, KIND_SERVICE,
     KIND_UNRESOLVED, MAX_MEMBERS, Member, Route, UNCOUNTED, fixed_id,
@@ -14,14 +14,14 @@ use super::group::group_of;
 use super::health::Health;
 use super::ids::{Blocks, GroupIdentity, Ids};
 use super::image::Image;
-use super::interfaces::{Interfaces, Unresolved};
-use super::mirror::{Fib, FibKey, FibNextHop};
+use super::interfaces::Interfaces;
+use super::mirror::{self, FibKey, FibNextHop};
 use super::next_hops::NextHops;
+use super::place::{self, Refused};
 use super::special::{NOT_FORWARDED4, NOT_FORWARDED6};
-use super::status::{State, Status, Statuses};
+use super::status::{State, Status};
 use super::table::{self, Entry, Table};
 use super::{Compiled, Gateway, Inputs, services};
-use crate::compile::admission;
 use crate::desired::route::{CustomRoute, Probe, RouteKey};
 use crate::kernel::{KernelNextHop, KernelRoute, KernelRouteKind, Link};
 
@@ -32,8 +32,10 @@ pub(super) struct Builder<'a> {
     group_ids: Ids<GroupIdentity>,
     stats: Blocks,
     image: Image,
-    fib: Fib,
-    statuses: Statuses,
+    /// Trees of many are made faster from lists than entry by entry; of equal keys the last counts.
+    routes4: Vec<(Ipv4Net, Route)>,
+    fib: Vec<(FibKey, FibNextHop)>,
+    statuses: Vec<(RouteKey, Status)>,
     keep: BTreeSet<Gateway>,
     probes: BTreeMap<Gateway, Probe>,
 }
@@ -50,11 +52,15 @@ impl<'a> Builder<'a> {
         Self {
             next_hops: NextHops::new(inputs, &interfaces),
             interfaces,
-            group_ids: Ids::new(FIRST_FREE_ID..inputs.limits.groups, groups.map(|(id, group)| (*group, *id))),
+            group_ids: Ids::new(
+                FIRST_FREE_ID..inputs.limits.groups,
+                groups.map(|(id, group)| (group.into(), *id)),
+            ),
             stats: Blocks::new(inputs.limits.route_stats, FIRST_OWN_STATS, blocks),
             image: Image::default(),
-            fib: Fib::new(),
-            statuses: Statuses::new(),
+            routes4: Vec::new(),
+            fib: Vec::new(),
+            statuses: Vec::with_capacity(inputs.desired.routes.len()),
             keep: BTreeSet::new(),
             probes: BTreeMap::new(),
             inputs,
@@ -64,7 +70,9 @@ impl<'a> Builder<'a> {
     pub(super) fn run(mut self) -> Compiled {
         let mut table = table::from_kernel(self.inputs.kernel);
         table::mark_services(&mut table, self.inputs.selection);
-        self.place_custom(&mut table);
+        for Refused { key, state, reason } in place::place(self.inputs, &self.interfaces, &mut table) {
+            self.status(key, state, reason);
+        }
         self.fixed_entries();
         let mut budget = Budget::new(self.inputs.limits, &table);
         for (prefix, entry) in &table {
@@ -75,6 +83,7 @@ impl<'a> Builder<'a> {
             }
         }
         self.hosts(&table, &mut budget);
+        self.image.routes4 = self.routes4.into_iter().collect();
         self.image.build_strides(self.inputs.limits, self.inputs.installed);
         let (next_hops, ports) = self.next_hops.finish();
         self.image.next_hops = next_hops;
@@ -83,48 +92,11 @@ impl<'a> Builder<'a> {
         self.image.services = image;
         Compiled {
             image: self.image,
-            fib: self.fib,
-            statuses: self.statuses,
+            fib: mirror::collect(self.fib),
+            statuses: self.statuses.into_iter().collect(),
             keep: self.keep,
             probes: self.probes,
             services,
-        }
-    }
-
-    /// Gives each custom route its link, or its reason for having none.
-    fn place_custom(&mut self, table: &mut Table<'a>) {
-        let Inputs { desired, kernel, .. } = *self.inputs;
-        let mut seen = BTreeMap::new();
-        for (key, route) in &desired.routes {
-            let link = match self.interfaces.find(&key.interface, kernel) {
-                Ok(link) => link,
-                Err(Unresolved::NoDevice) => {
-                    self.status(
-                        key,
-                        State::Pending,
-                        format!("interface {} does not exist yet", key.interface),
-                    );
-                    continue;
-                }
-                Err(Unresolved::UnknownName) => {
-                    let reason = format!(
-                        "no interface is called {}; see interfaces in the agent's configuration",
-                        key.interface
-                    );
-                    self.status(key, State::Invalid, reason);
-                    continue;
-                }
-            };
-            if let Err(refusal) = admission::admission(link, &kernel.links, &kernel.addresses, route.forced) {
-                self.status(key, State::Invalid, refusal.to_string());
-                continue;
-            }
-            let twin = seen.insert((key.destination, link.index, key.next_hop), key);
-            if let Some(twin) = twin {
-                self.status(key, State::Invalid, format!("same as {twin}"));
-                continue;
-            }
-            table.entry(key.destination).or_default().custom.push((route, link));
         }
     }
 
@@ -139,7 +111,7 @@ impl<'a> Builder<'a> {
             self.image.groups.insert(fixed_id(kind), group);
         }
         let route = Route { group: fixed_id(KIND_NOT_FORWARDED), stats: UNCOUNTED };
-        self.image.routes4.extend(NOT_FORWARDED4.map(|prefix| (prefix, route)));
+        self.routes4.extend(NOT_FORWARDED4.map(|prefix| (prefix, route)));
         self.image.routes6.extend(NOT_FORWARDED6.map(|prefix| (prefix, route)));
     }
 
@@ -207,8 +179,7 @@ impl<'a> Builder<'a> {
         if !matches!(resolved.health, Health::Down(_)) {
             let fib_key = FibKey { destination: key.destination, metric: route.metric };
             let next_hop = FibNextHop { ifindex: link.index, gateway: key.next_hop, weight: route.weight };
-            let next_hops = self.fib.entry(fib_key).or_default();
-            next_hops.insert(next_hops.partition_point(|other| *other < next_hop), next_hop);
+            self.fib.push((fib_key, next_hop));
         }
         Some(Candidate {
             rank: by_metric(route.metric),
@@ -305,8 +276,8 @@ impl<'a> Builder<'a> {
             return Some(only.next_hop);
         }
         let group = group_of(members);
-        let id = self.group_ids.get(&group)?;
-        self.image.groups.insert(id, group);
+        let id = self.group_ids.get(&GroupIdentity::from(&group))?;
+        self.image.groups.entry(id).or_insert(group);
         Some(id)
     }
 
@@ -344,15 +315,15 @@ impl<'a> Builder<'a> {
                 },
             };
             let slot = (stats != UNCOUNTED).then_some(stats + place as u32);
-            self.statuses.insert(key.clone(), Status { state, reason, stats: slot });
+            self.statuses.push((key.clone(), Status { state, reason, stats: slot }));
         }
     }
 
     fn insert(&mut self, prefix: IpNet, route: Route) {
         match prefix {
-            IpNet::V4(prefix) => self.image.routes4.insert(prefix, route),
-            IpNet::V6(prefix) => self.image.routes6.insert(prefix, route),
-        };
+            IpNet::V4(prefix) => self.routes4.push((prefix, route)),
+            IpNet::V6(prefix) => drop(self.image.routes6.insert(prefix, route)),
+        }
     }
 
     fn refuse(&mut self, entry: &Entry<'a>, reason: &str) {
@@ -362,7 +333,7 @@ impl<'a> Builder<'a> {
     }
 
     fn status(&mut self, key: &RouteKey, state: State, reason: String) {
-        self.statuses.insert(key.clone(), Status { state, reason, stats: None });
+        self.statuses.push((key.clone(), Status { state, reason, stats: None }));
     }
 }
 

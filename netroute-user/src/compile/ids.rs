@@ -73,8 +73,15 @@ impl From<&NextHop> for NextHopIdentity {
     }
 }
 
-/// A group is its content.
-pub type GroupIdentity = Group;
+/// A group is its content: as bytes, which are compared many times faster than members one by one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupIdentity([u8; size_of::<Group>()]);
+
+impl From<&Group> for GroupIdentity {
+    fn from(group: &Group) -> Self {
+        Self(zerocopy::transmute!(*group))
+    }
+}
 
 /// Contiguous blocks of counters, each for one prefix with a number of members.
 #[derive(Clone, Debug)]

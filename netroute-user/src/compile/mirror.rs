@@ -23,3 +23,14 @@ pub struct FibNextHop {
 
 /// All routes the agent wants in the kernel; next hops sorted, never empty.
 pub type Fib = BTreeMap<FibKey, Vec<FibNextHop>>;
+
+/// The table of these next hops.
+pub(super) fn collect(mut next_hops: Vec<(FibKey, FibNextHop)>) -> Fib {
+    next_hops.sort();
+    let of_one = next_hops.chunk_by(|(one, _), (other, _)| one == other);
+    let entries = of_one.filter_map(|same| {
+        let (key, _) = same.first()?;
+        Some((*key, same.iter().map(|(_, next_hop)| *next_hop).collect()))
+    });
+    entries.collect()
+}

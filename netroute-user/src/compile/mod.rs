@@ -17,6 +17,7 @@ pub mod interfaces;
 pub mod lookup;
 pub mod mirror;
 pub mod next_hops;
+mod place;
 pub mod services;
 pub mod special;
 pub mod status;

@@ -137,9 +137,8 @@ impl Attachments {
     /// The kernel's program ids, by interface and hook.
     pub(super) fn program_ids(&self) -> BTreeMap<(u32, Hook), u32> {
         let pins = self.pins.attachments().unwrap_or_default();
-        let linked = pins.into_iter().filter(|pin| pin.hold == Hold::Link);
-        linked
-            .filter_map(|pin| Some(((pin.ifindex, pin.hook), super::running::program_of(&pin.path)?)))
+        pins.into_iter()
+            .filter_map(|pin| Some(((pin.ifindex, pin.hook), super::running::program_of(&pin)?)))
             .collect()
     }
 

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::loaded_programs;
+use aya::programs::{ProgramInfo, loaded_programs};
 
 use super::attachments::{Attached, Attachments};
+use super::pins::{Hold, Pin};
 
 /// One running program as the kernel names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     pub attached: Attached,
-    /// The kernel's id of the program; `None` where it is a filter without a link.
+    /// The kernel's id of the program; `None` where its pin is gone.
     pub id: Option<u32>,
     /// Hash over its instructions: the same for the same build.
     pub tag: Option<u64>,
@@ -31,8 +32,13 @@ impl Attachments {
     }
 }
 
-/// The program behind a pinned link.
-pub(super) fn program_of(path: &std::path::Path) -> Option<u32> {
-    let link = FdLink::from(PinnedLink::from_pin(path).ok()?);
-    Some(link.info().ok()?.program_id())
+/// The program behind a pin: of a link, or beside a filter.
+pub(super) fn program_of(pin: &Pin) -> Option<u32> {
+    match pin.hold {
+        Hold::Link => {
+            let link = FdLink::from(PinnedLink::from_pin(&pin.path).ok()?);
+            Some(link.info().ok()?.program_id())
+        }
+        Hold::Filter => Some(ProgramInfo::from_pin(&pin.path).ok()?.id()),
+    }
 }

@@ -19,8 +19,10 @@ pub fn diff(installed: &Image, wanted: &Image) -> Plan {
         changed(&installed.next_hops, &wanted.next_hops)
             .map(|(&id, &next_hop)| Step::SetNextHop { id, next_hop }),
     );
-    steps
-        .extend(changed(&installed.groups, &wanted.groups).map(|(&id, &group)| Step::SetGroup { id, group }));
+    steps.extend(
+        changed(&installed.groups, &wanted.groups)
+            .map(|(&id, &group)| Step::SetGroup { id, group: Box::new(group) }),
+    );
     let held = own_slots(installed);
     steps.extend(own_slots(wanted).difference(&held).map(|&slot| Step::ResetRouteStats { slot }));
     // Before the routes that lead to them.
@@ -73,16 +75,25 @@ fn own_slots(image: &Image) -> BTreeSet<u32> {
     slots.collect()
 }
 
+/// Both maps are walked once, side by side.
 pub(super) fn changed<'a, K: Ord, V: PartialEq>(
     installed: &'a Map<K, V>,
     wanted: &'a Map<K, V>,
 ) -> impl Iterator<Item = (&'a K, &'a V)> {
-    wanted.iter().filter(move |(key, value)| installed.get(key) != Some(value))
+    let mut held = installed.iter().peekable();
+    wanted.iter().filter(move |(key, value)| {
+        while held.next_if(|(other, _)| other < key).is_some() {}
+        held.next_if(|(other, _)| other == key).is_none_or(|(_, other)| other != *value)
+    })
 }
 
 pub(super) fn gone<'a, K: Ord, V>(
     installed: &'a Map<K, V>,
     wanted: &'a Map<K, V>,
 ) -> impl Iterator<Item = &'a K> {
-    installed.keys().filter(move |key| !wanted.contains_key(key))
+    let mut kept = wanted.keys().peekable();
+    installed.keys().filter(move |key| {
+        while kept.next_if(|other| other < key).is_some() {}
+        kept.next_if(|other| other == key).is_none()
+    })
 }

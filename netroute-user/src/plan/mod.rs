@@ -30,7 +30,8 @@ pub enum Step {
     },
     SetGroup {
         id: u32,
-        group: Group,
+        /// Large beside the rest of a step, of which there may be millions.
+        group: Box<Group>,
     },
     /// Zeroes a counter slot before a new route takes it.
     ResetRouteStats {
@@ -94,7 +95,7 @@ impl Step {
             Self::ClearBlock4 { index } => drop(image.strides.blocks.remove(&index)),
             Self::SetPort { slot, ifindex } => drop(image.ports.insert(slot, ifindex)),
             Self::SetNextHop { id, next_hop } => drop(image.next_hops.insert(id, next_hop)),
-            Self::SetGroup { id, group } => drop(image.groups.insert(id, group)),
+            Self::SetGroup { id, ref group } => drop(image.groups.insert(id, **group)),
             Self::SetRoute4 { prefix, route } => drop(image.routes4.insert(prefix, route)),
             Self::SetRoute6 { prefix, route } => drop(image.routes6.insert(prefix, route)),
             Self::RemoveRoute4 { prefix } => drop(image.routes4.remove(&prefix)),

@@ -12,6 +12,8 @@ const WIDTH: u32 = 1100;
 const BAR: u32 = 18;
 const LINES: u32 = 420;
 const MARGIN: u32 = 60;
+/// Where bars begin, ns.
+const LEAST: f64 = 1.0;
 /// Rows that are means to an end.
 const HIDDEN: [&str; 5] = ["restore.", "random.", "lookup.", "scale.", "floor.tc-return"];
 
@@ -57,33 +59,46 @@ fn is_bar(row: &Row) -> bool {
     row.unit == Unit::NanosecondsPerPacket && row.samples().is_some() && !hidden
 }
 
-/// Medians, and where eight of ten rounds lay.
+/// Medians, and where eight of ten rounds lay. Logarithmic: a verdict and a path through iptables are four
+/// powers of ten apart.
 fn bars(area: &Area<'_>, rows: &[&Row]) -> Result<()> {
-    let quantiles = |row: &Row, part| quantile(row.samples().unwrap_or_default(), part);
+    let quantiles = |row: &Row, part| quantile(row.samples().unwrap_or_default(), part).max(LEAST);
     let largest = rows.iter().map(|row| quantiles(row, 0.9)).fold(1.0, f64::max);
     let count = rows.len();
     let mut chart = ChartBuilder::on(area)
-        .caption("ns per packet: median, 10 % .. 90 % of the rounds", ("sans-serif", 16))
+        .caption("ns per packet, logarithmic: median, 10 % .. 90 % of the rounds", ("sans-serif", 16))
         .x_label_area_size(24)
         .y_label_area_size(230)
         .margin(6)
-        .build_cartesian_2d(0.0..largest * 1.05, 0.0..count as f64)?;
+        .build_cartesian_2d((LEAST..largest * 2.0).log_scale(), 0.0..count as f64)?;
     let label = |place: &f64| {
         let index = count.checked_sub(1 + *place as usize);
         index.and_then(|index| rows.get(index)).map_or_else(String::new, |row| row.id.clone())
     };
     // One label in the middle of each bar.
-    chart.configure_mesh().disable_y_mesh().disable_y_axis().y_labels(0).draw()?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .y_labels(0)
+        .x_label_formatter(&|number| format!("{number:.0}"))
+        .draw()?;
     for (index, row) in rows.iter().enumerate() {
         let bottom = (count - 1 - index) as f64;
         let middle = bottom + 0.5;
         let colour = if row.id.starts_with("floor.") { RGBColor(0xa0, 0xa0, 0xa0) } else { SERIES[0].2 };
-        let bar = [(0.0, bottom + 0.15), (quantiles(row, 0.5), bottom + 0.85)];
+        let bar = [(LEAST, bottom + 0.15), (quantiles(row, 0.5), bottom + 0.85)];
         let spread = vec![(quantiles(row, 0.1), middle), (quantiles(row, 0.9), middle)];
         chart.draw_series([Rectangle::new(bar, colour.filled())])?;
         chart.draw_series([PathElement::new(spread, BLACK)])?;
-        let at = chart.backend_coord(&(0.0, middle));
+        let at = chart.backend_coord(&(LEAST, middle));
         area.draw(&Text::new(label(&bottom), (at.0 - 224, at.1 - 6), ("sans-serif", 12)))?;
+        let at = chart.backend_coord(&(quantiles(row, 0.9), middle));
+        area.draw(&Text::new(
+            format!("{:.0}", quantiles(row, 0.5)),
+            (at.0 + 6, at.1 - 6),
+            ("sans-serif", 12),
+        ))?;
     }
     Ok(())
 }
@@ -96,7 +111,14 @@ fn lines(area: &Area<'_>, rows: &[Row]) -> Result<()> {
         .y_label_area_size(60)
         .margin(6)
         .build_cartesian_2d((8.0..1.3e6).log_scale(), (10.0..4000.0).log_scale())?;
-    chart.configure_mesh().x_desc("routes").y_desc("ns").draw()?;
+    let whole = |number: &f64| format!("{number:.0}");
+    chart
+        .configure_mesh()
+        .x_desc("routes")
+        .y_desc("ns")
+        .x_label_formatter(&whole)
+        .y_label_formatter(&whole)
+        .draw()?;
     for (prefix, name, colour) in SERIES {
         let point = |(size, routes): (&str, f64)| {
             let row = rows.iter().find(|row| row.id == format!("{prefix}{size}"))?;
@@ -109,6 +131,11 @@ fn lines(area: &Area<'_>, rows: &[Row]) -> Result<()> {
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour));
     }
-    chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE)
+        .border_style(BLACK)
+        .draw()?;
     Ok(())
 }

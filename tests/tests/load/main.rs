@@ -130,14 +130,11 @@ fn signals_do_not_keep_programs_from_loading() -> Result<()> {
             }
             Ok(ended)
         });
-        let opened: Result<()> = (0..10).try_for_each(|_| {
-            drop(folder.open(limits())?);
-            Ok(())
-        });
+        let opened = (0..10).try_for_each(|_| folder.open(limits()).map(drop));
         done.store(true, Ordering::Relaxed);
         let ended = children.join().map_err(|_| anyhow::anyhow!("the thread with children died"))??;
         println!("{ended} children ended meanwhile");
-        opened
+        Ok(opened?)
     })
 }
 

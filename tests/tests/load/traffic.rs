@@ -96,6 +96,8 @@ fn filters_serve_where_there_is_no_tcx() -> Result<()> {
     let nics = Wire::nics()?;
     let first = start(&nics)?;
     assert!(first.list().any(|attached| attached.mode == Mode::Clsact));
+    let unnamed: Vec<_> = first.programs().into_iter().filter(|running| running.tag.is_none()).collect();
+    assert!(unnamed.is_empty(), "the kernel's ids of programs are known: {unnamed:?}");
     assert_eq!((filters("left")?, tcx_programs("left")?), (1, 0));
     drop(first);
     assert_eq!(filters("left")?, 1, "stays without its agent");

@@ -125,11 +125,13 @@ impl Took {
         };
         let worked = processor_time()?;
         let started = Instant::now();
-        let image = compile(&inputs).image;
+        // The agent keeps all of it.
+        let result = compile(&inputs);
         let compiled = started.elapsed();
-        apply(&diff(&installed, &image), &mut bed.store)?;
+        apply(&diff(&installed, &result.image), &mut bed.store)?;
         let all = started.elapsed();
         self.processor.push(milliseconds(processor_time()?.saturating_sub(worked)));
+        let image = result.image;
         ensure!(image.routes4.len() >= routes, "{} of {routes} routes compiled", image.routes4.len());
         self.compile.push(milliseconds(compiled));
         self.write.push(milliseconds(all.saturating_sub(compiled)));

@@ -72,7 +72,14 @@ pub const CHOSEN: &[Chosen] = &[
     ),
     all("store", Column::Store, 1),
     some("e2e_kernel", Column::Netns, &["the_agent_names_its_fallbacks"]),
-    some("netlink_neighbours", Column::Netns, &["wanted_neighbours_are_resolved_and_released"]),
+    some(
+        "netlink_neighbours",
+        Column::Netns,
+        &[
+            "wanted_neighbours_are_resolved_and_released",
+            "r14_a_host_that_was_away_is_asked_again_where_the_kernel_does_not",
+        ],
+    ),
     some("netlink_fib", Column::Netns, &["r2_r13_writes_replaces_and_removes_both_families"]),
     some(
         "netlink_watch",
@@ -87,11 +94,7 @@ pub const CHOSEN: &[Chosen] = &[
 ];
 
 /// A suite that is not run on a series, and why: a gap of the product that is known. It is told with each run.
-pub const LEFT_OUT: &[(&str, &str, &str)] = &[(
-    "5.10",
-    "e2e_failover",
-    "without neighbours that the kernel keeps, the test of failover and return does not come to its end",
-)];
+pub const LEFT_OUT: &[(&str, &str, &str)] = &[];
 
 /// Why `target` is not run on kernels of `series`, if it is not.
 pub fn left_out(series: &str, target: &str) -> Option<&'static str> {
