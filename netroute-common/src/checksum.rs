@@ -1,5 +1,7 @@
 //! The Internet checksum, changed by increments (RFC 1624): never recomputed over a packet.
 
+use zerocopy::{Immutable, IntoBytes};
+
 use crate::wire::be::Be16;
 
 /// A checksum field on its way from one content of the packet to another.
@@ -79,6 +81,19 @@ impl Delta {
     pub fn fold(self) -> u16 {
         fold(self.sum)
     }
+}
+
+/// The words of a header that is made anew, added up; few enough that their carries fit.
+#[inline(always)]
+pub fn sum_of<T: IntoBytes + Immutable>(header: &T) -> u32 {
+    let (words, _) = header.as_bytes().as_chunks::<2>();
+    words.iter().fold(0_u32, |sum, word| sum.wrapping_add(u32::from(u16::from_be_bytes(*word))))
+}
+
+/// The checksum over words that were added up (RFC 1071).
+#[inline(always)]
+pub fn checksum(sum: u32) -> Be16 {
+    Be16::new(!fold(sum))
 }
 
 /// Up to 2^16 words added up, in one (RFC 1071).

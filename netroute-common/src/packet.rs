@@ -42,6 +42,10 @@ pub trait Packet {
     /// `new` (host order), for hardware checksums over the whole packet (`CHECKSUM_COMPLETE`).
     fn word_changed(&mut self, old: u16, new: u16);
 
+    /// Makes the frame this long: what is cut off is lost, what is added undefined. `None` if that cannot be
+    /// done; the frame is then as it was.
+    fn resize(&mut self, length: usize) -> Option<()>;
+
     /// Brings the transport checksum at `at` up to date with a change of addresses and ports. `None` if
     /// the packet ends before it.
     #[inline(always)]

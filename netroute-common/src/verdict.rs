@@ -117,12 +117,12 @@ reasons! {
     ServiceFragment = 28 "service-fragment",
     /// To a Service, of a protocol that Services do not have, or with options: dropped.
     ServiceProtocol = 29 "service-protocol",
-    /// ICMP echo request to an address of a Service: answered.
-    EchoAnswered = 30 "echo-answered",
     /// To a Service; the kernel sends it on, to the endpoint.
     Translated = 31 "translated",
     /// No way to the endpoint that was chosen is known: dropped.
     EndpointUnreachable = 32 "endpoint-unreachable",
+    /// No endpoint or no such port, and a packet that nobody may answer (a reset, an error): dropped.
+    RefusedSilently = 33 "refused-silently",
 }
 
 /// What becomes of a packet that is not forwarded.
@@ -137,11 +137,10 @@ impl Reason {
     /// Each reason has one.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::EchoAnswered => Fate::Answer,
-            Self::NoEndpoint
+            Self::NoEndpoint | Self::NoServicePort => Fate::Answer,
+            Self::RefusedSilently
             | Self::NoLocalEndpoint
             | Self::SourceNotAllowed
-            | Self::NoServicePort
             | Self::NoService
             | Self::FlowTableFull
             | Self::NoMasqueradePort

@@ -1,5 +1,6 @@
 //! An XDP frame as a [`Packet`].
 
+use aya_ebpf::helpers::bpf_xdp_adjust_tail;
 use aya_ebpf::programs::XdpContext;
 use netroute_common::packet::{Header, MAX_OFFSET, Packet};
 use netroute_common::wire::eth::{Eth, Mac};
@@ -46,6 +47,13 @@ impl Packet for Frame<'_> {
     fn get_mut<T: Header>(&mut self, at: usize) -> Option<&mut T> {
         // SAFETY: as in `get`; `&mut self` makes it the only view.
         self.at(at).map(|header| unsafe { &mut *header })
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, length: usize) -> Option<()> {
+        let delta = length as i32 - self.frame_length() as i32;
+        // SAFETY: the helper checks that the frame has room; no view of it is alive.
+        (unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, delta) } == 0).then_some(())
     }
 
     #[inline(always)]

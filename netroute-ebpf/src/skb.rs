@@ -1,7 +1,7 @@
 //! A socket buffer at TC ingress as a [`Packet`].
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::{bpf_csum_update, bpf_l4_csum_replace};
+use aya_ebpf::helpers::{bpf_csum_update, bpf_l4_csum_replace, bpf_skb_change_tail};
 use aya_ebpf::programs::TcContext;
 use netroute_common::packet::{Header, Packet, TransportChange};
 use netroute_common::wire::eth::ETH_LEN;
@@ -56,6 +56,14 @@ impl Packet for Skb {
     fn get_mut<T: Header>(&mut self, at: usize) -> Option<&mut T> {
         // SAFETY: as in `get`; `&mut self` makes it the only view.
         self.at(at).map(|header| unsafe { &mut *header })
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, length: usize) -> Option<()> {
+        let skb = self.ctx.skb.skb;
+        // SAFETY: the helpers check the length; no view of the packet is alive.
+        let done = unsafe { bpf_skb_change_tail(skb, length as u32, 0) == 0 };
+        (done && self.ctx.pull_data(length as u32).is_ok()).then_some(())
     }
 
     #[inline(always)]

@@ -1,8 +1,9 @@
 //! Services on real packets: from pods, from outside, over both families, while agents come and go
-//! (S1, S3, S6, S13, S17, N14).
+//! (S1, S3, S6, S10, S13, S17, S18, N2, N14).
 
 use std::{
     fs,
+    io::ErrorKind,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -204,7 +205,7 @@ fn s17_a_pod_reaches_itself() -> Result<()> {
     Ok(())
 }
 
-/// UDP both ways, and a packet that has no port to go to gets nothing back from anybody else.
+/// UDP both ways; a port that no Service has is refused, an address that no Service has is silent.
 #[test]
 fn s6_s10_datagrams_have_front_ends_of_their_own() -> Result<()> {
     let scene = Scene::new(&[(1, 0)])?;
@@ -216,6 +217,10 @@ fn s6_s10_datagrams_have_front_ends_of_their_own() -> Result<()> {
         ensure!(!echoed(ns, (address, 80).into())?, "UDP at a port of TCP");
     }
     ensure!(scene.agents[0].verdict("tc-pod", "no-service-port")? > 0);
+    for address in CLUSTER.both() {
+        ensure!(is_refused(pod, (address, 4444).into(), false)?, "{address}: no reset");
+        ensure!(is_refused(pod, (address, 4444).into(), true)?, "{address}: no error");
+    }
     ensure!(!echoed(pod, ("10.96.7.7".parse::<IpAddr>()?, 7777).into())?);
     ensure!(scene.agents[0].verdict("tc-pod", "no-service")? > 0);
     Ok(())
@@ -249,9 +254,9 @@ fn n14_connections_outlive_their_agents() -> Result<()> {
     exchange(&mut open).context("after agents were stopped")
 }
 
-/// Without an endpoint a client is refused or left without an answer, never sent elsewhere (S3).
+/// Clients of a Service without endpoints are refused at once, and live connections go on.
 #[test]
-fn s18_endpoints_come_and_go() -> Result<()> {
+fn s3_s18_endpoints_come_and_go() -> Result<()> {
     let scene = Scene::new(&[(1, 0)])?;
     let pod = &scene.master.pods()[0].ns;
     let vms = [&scene.master, &scene.worker];
@@ -267,6 +272,15 @@ fn s18_endpoints_come_and_go() -> Result<()> {
         Ok(scene.agents[0].verdict("tc-pod", "no-endpoint")? > 0)
     })?;
     live.exchange(1000).context("a live connection was cut")?;
+    let outside = scene.on.lab.ns("intsw");
+    for (ns, address) in
+        CLUSTER.both().map(|a| (pod, a)).into_iter().chain(BALANCER.both().map(|a| (&outside, a)))
+    {
+        for (port, datagrams) in [(80, false), (7777, true)] {
+            let refused = is_refused(ns, (address, port).into(), datagrams)?;
+            ensure!(refused, "{ns} to {address}:{port} was not refused\n{}", scene.drops());
+        }
+    }
     set(&[(1, 0)])?;
     eventually("the endpoint to be back", PATIENCE, || {
         Ok(http_get(pod, CLUSTER.both()[0], Duration::from_millis(300)).is_ok())
@@ -285,5 +299,22 @@ fn echoed(ns: &Netns, server: SocketAddr) -> Result<bool> {
         socket.send(b"is there anybody?")?;
         let mut answer = [0; 64];
         Ok(socket.recv(&mut answer).is_ok_and(|length| &answer[..length] == b"is there anybody?"))
+    })
+}
+
+/// Whether the server refuses at once: TCP by a reset, datagrams by an ICMP error.
+fn is_refused(ns: &Netns, server: SocketAddr, datagrams: bool) -> Result<bool> {
+    ns.run(|| {
+        if !datagrams {
+            let error = std::net::TcpStream::connect_timeout(&server, TIMEOUT).err();
+            return Ok(error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+        }
+        let any: IpAddr = if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
+        let socket = std::net::UdpSocket::bind((any, 0))?;
+        socket.connect(server)?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        socket.send(b"is there anybody?")?;
+        let error = socket.recv(&mut [0; 64]).err();
+        Ok(error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused))
     })
 }

@@ -81,6 +81,12 @@ impl Packet for HostPacket {
         T::mut_from_prefix(rest).ok().map(|(header, _)| header)
     }
 
+    fn resize(&mut self, length: usize) -> Option<()> {
+        self.words.resize(length.div_ceil(2), 0);
+        self.length = length;
+        Some(())
+    }
+
     fn frame_length(&self) -> u32 {
         u32::try_from(self.length).unwrap_or(u32::MAX)
     }

@@ -4,6 +4,7 @@ use core::hint::black_box;
 
 use super::choose::{Choice, for_flow, preferred};
 use super::family::Family;
+use super::refuse::{Answering, refuse};
 use super::serve::{Decision, carry, decide};
 use super::tuple::Tuple;
 use crate::hash::Hash;
@@ -15,7 +16,7 @@ use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::Services;
 use crate::tables::Tables;
-use crate::verdict::{Exit, Reason};
+use crate::verdict::{Exit, Fate, Reason};
 use crate::wire::eth::{ETH_LEN, Eth};
 use crate::wire::ip::Ip;
 use crate::wire::l4::{PROTOCOL_TCP, PROTOCOL_UDP, Ports, TCP_DATA_OFFSET_AT, UDP_LEN, has_ports};
@@ -23,7 +24,7 @@ use crate::wire::l4::{PROTOCOL_TCP, PROTOCOL_UDP, Ports, TCP_DATA_OFFSET_AT, UDP
 /// Forwards the packet by the route table, to where its Service sends it if it is to one, or says why it
 /// goes up to the kernel unchanged.
 #[inline(always)]
-pub fn forward<F: Family, P: Packet, T: Tables + Services>(
+pub fn forward<F: Answering, P: Packet, T: Tables + Services>(
     packet: &mut P,
     tables: &T,
     arrival: Arrival,
@@ -43,7 +44,8 @@ pub fn forward<F: Family, P: Packet, T: Tables + Services>(
         Decision::NONE
     };
     if let Some(reason) = decision.refusal() {
-        return Err(reason);
+        let answered = reason.fate() != Fate::Answer || refuse::<F, P>(packet).is_some();
+        return Err(if answered { reason } else { Reason::RefusedSilently });
     }
     let route = if decision == Decision::NONE { route } else { route_of_scratch::<F, T>(tables) };
     let found = Way::find::<F, P, T>(packet, tables, arrival, route);

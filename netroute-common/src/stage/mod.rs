@@ -5,6 +5,7 @@ pub mod family;
 pub mod follow;
 pub mod forward;
 pub mod open;
+pub mod refuse;
 pub mod serve;
 pub mod translate;
 pub mod tuple;

@@ -20,7 +20,7 @@ use crate::verdict::{Hook, Reason};
 use crate::wire::l4::PROTOCOL_SCTP;
 
 /// Source ports tried before a flow is refused.
-const ATTEMPTS: u32 = 6;
+const ATTEMPTS: u32 = 4;
 /// From which a port is not a well-known one.
 const FIRST_HIGH_PORT: u16 = 1024;
 const NANOSECONDS: u64 = 1_000_000_000;

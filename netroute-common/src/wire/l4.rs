@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::be::Be16;
+use super::be::{Be16, Be32};
 
 pub const PROTOCOL_ICMP: u8 = 1;
 pub const PROTOCOL_TCP: u8 = 6;
@@ -19,6 +19,23 @@ pub const UDP_LEN: u32 = 8;
 pub struct Ports {
     pub source: Be16,
     pub destination: Be16,
+}
+
+/// TCP without options (RFC 9293 section 3.1).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Tcp {
+    pub source: Be16,
+    pub destination: Be16,
+    pub sequence: Be32,
+    pub acknowledgment: Be32,
+    /// Length of the header in 32-bit words, in the upper four bits.
+    pub offset: u8,
+    /// `TCP_*`.
+    pub flags: u8,
+    pub window: Be16,
+    pub checksum: Be16,
+    pub urgent: Be16,
 }
 
 /// TCP's data offset lies in the upper four bits of this byte (RFC 9293 section 3.1).

@@ -1,5 +1,6 @@
 //! What becomes of each custom route (R4, R5, R6), and what fills up.
 
+use netroute_common::layout::route::{XDP_NO_TX, XDP_REDIRECT};
 use netroute_user::compile::status::State;
 use netroute_user::compile::{Gateway, Suspension};
 use netroute_user::kernel::NeighbourState;
@@ -131,9 +132,12 @@ fn a_full_next_hop_table_refuses_the_route_and_says_which_limit() {
 
 #[test]
 fn a_kernel_that_does_not_tell_is_believed_of_hardware_only() {
-    for (kind, told, xdp) in
-        [(None, None, 1), (Some("veth"), None, 0), (Some("veth"), Some(true), 1), (None, Some(false), 0)]
-    {
+    for (kind, told, xdp) in [
+        (None, None, XDP_REDIRECT),
+        (Some("veth"), None, XDP_NO_TX),
+        (Some("veth"), Some(true), XDP_REDIRECT | XDP_NO_TX),
+        (None, Some(false), 0),
+    ] {
         let mut world = World::appliance();
         world.cameras();
         world.xdp_native = [ETH0, ETH1].into();

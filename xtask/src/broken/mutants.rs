@@ -24,8 +24,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the checksum loses its carry",
         file: "netroute-common/src/checksum.rs",
-        sound: "let once = (self.sum & 0xffff).wrapping_add(self.sum >> 16);",
-        broken: "let once = self.sum & 0xffff;",
+        sound: "let once = (sum & 0xffff).wrapping_add(sum >> 16);",
+        broken: "let once = sum & 0xffff;",
         vectors: &["checksum"],
     },
     Mutant {
