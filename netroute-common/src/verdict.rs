@@ -123,6 +123,8 @@ reasons! {
     EndpointUnreachable = 32 "endpoint-unreachable",
     /// No endpoint or no such port, and a packet that nobody may answer (a reset, an error): dropped.
     RefusedSilently = 33 "refused-silently",
+    /// To a Service without an endpoint, or to a port that no Service has: TC refuses it.
+    RefusedAtTc = 34 "refused-at-tc",
 }
 
 /// What becomes of a packet that is not forwarded.

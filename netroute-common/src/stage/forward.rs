@@ -44,8 +44,12 @@ pub fn forward<F: Answering, P: Packet, T: Tables + Services>(
         Decision::NONE
     };
     if let Some(reason) = decision.refusal() {
-        let answered = reason.fate() != Fate::Answer || refuse::<F, P>(packet).is_some();
-        return Err(if answered { reason } else { Reason::RefusedSilently });
+        return Err(match reason.fate() {
+            // A veth keeps what XDP sends back; and it is no hurry.
+            Fate::Answer if arrival.at_xdp::<P>() => Reason::RefusedAtTc,
+            Fate::Answer if refuse::<F, P>(packet).is_none() => Reason::RefusedSilently,
+            _ => reason,
+        });
     }
     let route = if decision == Decision::NONE { route } else { route_of_scratch::<F, T>(tables) };
     let found = Way::find::<F, P, T>(packet, tables, arrival, route);

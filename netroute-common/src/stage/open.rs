@@ -65,8 +65,10 @@ pub fn choose<F: Family, P: Packet, T: Tables + Services>(
     let client = asked.tuple.source();
     let Some(front_end) = front_end::<F, T>(tables, asked)? else { return Ok(false) };
     if front_end.size == 0 {
-        tables.count_service(front_end.service, asked.bytes, ServiceEvent::NoEndpoint);
         let drop = front_end.flags & FRONTEND_DROP != 0;
+        if drop || !asked.arrival.at_xdp::<P>() {
+            tables.count_service(front_end.service, asked.bytes, ServiceEvent::NoEndpoint);
+        }
         return Err(if drop { Reason::NoLocalEndpoint } else { Reason::NoEndpoint });
     }
     if front_end.flags & FRONTEND_SOURCE_RANGES != 0 {

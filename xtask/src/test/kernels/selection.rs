@@ -90,6 +90,11 @@ pub const CHOSEN: &[Chosen] = &[
     some("e2e_cameras", Column::Netns, &["r2_cameras_by_port3_and_internet_by_port2"]),
     some("e2e_restart", Column::Netns, &["n14_kill_and_restart_lose_nothing"]),
     some("e2e_failover", Column::Netns, &["r6_r14_a_cable_is_pulled_and_put_back"]),
+    some(
+        "e2e_services",
+        Column::Netns,
+        &["s1_s17_pods_reach_all_endpoints_and_keep_their_address", "s17_a_pod_reaches_itself"],
+    ),
     some("e2e_lifecycle", Column::Netns, &["r13_detach_leaves_nothing"]),
 ];
 
