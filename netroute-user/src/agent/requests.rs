@@ -109,6 +109,10 @@ impl Agent {
                 let reader = views::Reader::of(self);
                 answer_aside(reply, move || reader.next_hops());
             }
+            Request::Services { filter, reply } => {
+                let reader = views::Reader::of(self);
+                answer_aside(reply, move || reader.services(&filter));
+            }
             Request::Drops { reply } => {
                 let reader = views::Reader::of(self);
                 answer_aside(reply, move || reader.drops());

@@ -1,5 +1,7 @@
 //! What readers are shown: views of one consistent snapshot, made beside the loop.
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;

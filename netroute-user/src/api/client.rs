@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use super::path;
 use super::types::{
     DiffView, DoctorView, DropsView, ErrorView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView,
-    StatusView,
+    ServiceView, StatusView,
 };
 
 /// Routes per chunk of an import.
@@ -120,6 +120,14 @@ impl Client {
     /// As [`Client::add`].
     pub async fn next_hops(&self) -> Result<Vec<NextHopView>> {
         self.get(path::NEXT_HOPS).await
+    }
+
+    /// # Errors
+    /// As [`Client::add`].
+    pub async fn services(&self, namespace: Option<&str>, name: Option<&str>) -> Result<Vec<ServiceView>> {
+        let mut query: Vec<_> = namespace.map(|namespace| ("namespace", namespace)).into_iter().collect();
+        query.extend(name.map(|name| ("name", name)));
+        self.get(&with_query(path::SERVICES, &query)).await
     }
 
     /// # Errors

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod request;
 pub mod server;
+mod service_types;
 pub mod socket;
 pub mod types;
 
@@ -15,6 +16,7 @@ pub mod path {
     pub const ROUTE_GET: &str = "/v1/routes/get";
     pub const NEXT_HOPS: &str = "/v1/nexthops";
     pub const DROPS: &str = "/v1/drops";
+    pub const SERVICES: &str = "/v1/services";
     pub const STATUS: &str = "/v1/status";
     pub const DOCTOR: &str = "/v1/doctor";
     pub const DIFF: &str = "/v1/diff";

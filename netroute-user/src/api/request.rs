@@ -7,9 +7,11 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::{
-    DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView, StatusView,
+    DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView,
+    ServiceView, StatusView,
 };
 use crate::desired::route::CustomRoute;
+use crate::desired::service::Service;
 use crate::error::one_line;
 use crate::observe::metrics::Sample;
 
@@ -31,6 +33,22 @@ pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
 /// What the server sends into and the agent receives from.
 pub type Requests = mpsc::Sender<Request>;
+
+/// Which Services; `None` is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceFilter {
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+}
+
+impl ServiceFilter {
+    #[must_use]
+    pub fn takes(&self, service: &Service) -> bool {
+        let Self { namespace, name } = self;
+        namespace.as_ref().is_none_or(|namespace| *namespace == service.key.namespace)
+            && name.as_ref().is_none_or(|name| *name == service.key.name)
+    }
+}
 
 #[derive(Debug)]
 pub enum Request {
@@ -69,6 +87,11 @@ pub enum Request {
     },
     NextHops {
         reply: Reply<Vec<NextHopView>>,
+    },
+    /// A Service that is named in full and not there is refused.
+    Services {
+        filter: ServiceFilter,
+        reply: Reply<Vec<ServiceView>>,
     },
     Drops {
         reply: Reply<Vec<DropsView>>,

@@ -15,7 +15,7 @@ use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use super::path;
-use super::request::{Refusal, Reply, Request, Requests};
+use super::request::{Refusal, Reply, Request, Requests, ServiceFilter};
 use super::types::{ErrorView, RouteEntry};
 use crate::desired::route::{CustomRoute, Origin, Probe, RouteKey};
 use crate::input::address::{LeadingZeros, parse_address, parse_prefix};
@@ -54,6 +54,7 @@ pub fn router(requests: Requests, default_probe: Option<Probe>) -> Router {
         .route(path::ROUTE_GET, get(route_get))
         .route(path::NEXT_HOPS, get(|s: Ctx| ask(s, |reply| Request::NextHops { reply })))
         .route(path::DROPS, get(|s: Ctx| ask(s, |reply| Request::Drops { reply })))
+        .route(path::SERVICES, get(services))
         .route(path::STATUS, get(|s: Ctx| ask(s, |reply| Request::Status { reply })))
         .route(path::DOCTOR, get(|s: Ctx| ask(s, |reply| Request::Doctor { reply })))
         .route(path::DIFF, get(|s: Ctx| ask(s, |reply| Request::Diff { reply })))
@@ -174,6 +175,18 @@ struct RouteGetQuery {
 async fn route_get(context: Ctx, Query(query): Query<RouteGetQuery>) -> Answer<impl Serialize> {
     let RouteGetQuery { address, from } = query;
     ask(context, |reply| Request::RouteGet { address, from, reply }).await
+}
+
+#[derive(Deserialize)]
+struct ServicesQuery {
+    namespace: Option<String>,
+    name: Option<String>,
+}
+
+async fn services(context: Ctx, Query(query): Query<ServicesQuery>) -> Answer<impl Serialize> {
+    let ServicesQuery { namespace, name } = query;
+    let filter = ServiceFilter { namespace, name };
+    ask(context, |reply| Request::Services { filter, reply }).await
 }
 
 impl RouteEntry {

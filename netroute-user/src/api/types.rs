@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use super::service_types::{EndpointView, FrontEndView, ServiceView};
 pub use crate::compile::status::State;
 pub use crate::input::problem::Problem;
 

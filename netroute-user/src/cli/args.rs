@@ -56,6 +56,9 @@ pub enum Command {
     /// Next hops: metrics, neighbour, liveness, packets
     #[command(subcommand, name = "nexthop")]
     NextHop(NextHop),
+    /// Services: front ends, endpoints, packets
+    #[command(subcommand)]
+    Service(Service),
     /// Packets by hook and reason: what the fast path sent and what it left to the kernel
     Drops {
         /// Show again every second, with rates
@@ -172,6 +175,23 @@ pub enum NextHop {
     /// List next hops
     #[command(visible_alias = "ls")]
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// List Services, a row for each port
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only Services of this namespace
+        #[arg(short, long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+    },
+    /// Front ends and endpoints of one Service
+    Show {
+        name: String,
+        #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+        namespace: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
