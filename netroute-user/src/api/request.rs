@@ -7,11 +7,12 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::{
-    DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView,
-    ServiceView, StatusView,
+    DiffView, DoctorView, DropsView, FlowsView, FlushView, ImportView, NextHopView, RouteEntry, RouteGetView,
+    RouteView, ServiceView, StatusView,
 };
+use crate::apply::flows::FlowState;
 use crate::desired::route::CustomRoute;
-use crate::desired::service::Service;
+use crate::desired::service::{Service, ServiceKey};
 use crate::error::one_line;
 use crate::observe::metrics::Sample;
 
@@ -48,6 +49,14 @@ impl ServiceFilter {
         namespace.as_ref().is_none_or(|namespace| *namespace == service.key.namespace)
             && name.as_ref().is_none_or(|name| *name == service.key.name)
     }
+}
+
+/// Which flows; `None` is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    pub service: Option<ServiceKey>,
+    pub client: Option<IpAddr>,
+    pub state: Option<FlowState>,
 }
 
 #[derive(Debug)]
@@ -92,6 +101,16 @@ pub enum Request {
     Services {
         filter: ServiceFilter,
         reply: Reply<Vec<ServiceView>>,
+    },
+    /// `limit` at most; a Service that is not served is refused, here and below.
+    Flows {
+        filter: FlowFilter,
+        limit: usize,
+        reply: Reply<FlowsView>,
+    },
+    FlushFlows {
+        filter: FlowFilter,
+        reply: Reply<FlushView>,
     },
     Drops {
         reply: Reply<Vec<DropsView>>,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::api::MOST_FLOWS;
+use crate::api::types::FlowState;
 use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
 
 /// Custom routes in the kernel's fast path, on nodes with more than one NIC.
@@ -59,6 +61,9 @@ pub enum Command {
     /// Services: front ends, endpoints, packets
     #[command(subcommand)]
     Service(Service),
+    /// Flows to Services
+    #[command(subcommand)]
+    Flow(Flow),
     /// Packets by hook and reason: what the fast path sent and what it left to the kernel
     Drops {
         /// Show again every second, with rates
@@ -192,6 +197,42 @@ pub enum Service {
         #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
         namespace: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Flow {
+    /// List flows: each with its client, front end and endpoint
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only flows of this Service
+        #[arg(long, value_name = "NAMESPACE/NAME")]
+        service: Option<String>,
+        /// Only flows of this client
+        #[arg(long, value_name = "ADDR")]
+        client: Option<IpAddr>,
+        /// Only flows that are so far
+        #[arg(long, value_enum)]
+        state: Option<FlowState>,
+        /// Show no more than this
+        #[arg(long, value_name = "N", default_value_t = MOST_FLOWS)]
+        limit: usize,
+    },
+    /// Remove flows: their next packets are treated as the first of new ones
+    Flush(FlowsOf),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct FlowsOf {
+    /// Flows of this Service
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub service: Option<String>,
+    /// Flows of this client
+    #[arg(long, value_name = "ADDR")]
+    pub client: Option<IpAddr>,
+    /// All flows
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -90,8 +90,8 @@ impl Reader {
             bytes,
             new_flows,
             no_endpoint,
-            conditions: conditions.iter().map(|condition| line(condition)).collect(),
-            refused: compiled.refused.get(&key).map(|refused| line(refused)),
+            conditions: conditions.iter().map(line).collect(),
+            refused: compiled.refused.get(&key).map(line),
             namespace: key.namespace,
             name: key.name,
         })
