@@ -161,7 +161,7 @@ fn status_text(view: &StatusView, colours: bool) -> String {
             0 => String::new(),
             refused => format!(", {refused} refused"),
         };
-        let _ = writeln!(text, "services   {} ports{refused}", counts.service_ports);
+        let _ = writeln!(text, "services   {} served{refused}", counts.service_ports);
         let _ = writeln!(text, "flows      {}", pressure(&view.flows));
     }
     if let Some(apply) = &view.last_apply {

@@ -104,7 +104,7 @@ fn status_reads_well() {
         text,
         "health     degraded\nnode       worker-1\nagent      0.1.0, map layouts 1, up 1h 1m\n\
          routes     3 (2 active, 1 down)\nnext hops  4, 5 failovers\n\
-         services   7 ports, 1 refused\nflows      FLOWS4 12/65536\n\
+         services   7 served, 1 refused\nflows      FLOWS4 12/65536\n\
          applied    6 map writes in 1.234 ms, 1m 1s ago\nmaps       5.0Mi of memory\n\n\
          INTERFACE  DEVICE  ROLE      CARRIER  XDP      TC\n\
          Port3      eth1    external  yes      generic  yes\n    the driver has no native XDP\n\n\
