@@ -50,6 +50,7 @@ impl Agent {
             xdp_native: self.attached.as_ref().map(Attached::native).unwrap_or_default(),
             installed: self.snapshot.installed.clone(),
             service_ids: self.snapshot.compiled.services.ids.clone(),
+            carried: self.carried.all(),
             limits: self.config.limits,
             batch,
         };
@@ -209,6 +210,7 @@ impl Agent {
             debug!(steps = total, elapsed = ?begun.elapsed(), "applied");
         }
         self.apply_problem = None;
+        self.carried.serve(&self.snapshot.installed);
         self.outlets.fib.send_if_modified(|held| {
             let changed = **held != compiled.fib;
             if changed {

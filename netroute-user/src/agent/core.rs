@@ -1,13 +1,14 @@
 //! The agent's state, and what each event does to it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
+use super::carried::Carried;
 use super::converge::Pending;
 use super::interfaces::{Attached, Wanted};
 use super::job::Outcome;
@@ -15,10 +16,12 @@ use super::requests::{Answer, Mutation};
 use super::sources::Sources;
 use crate::api::request::Refusal;
 use crate::apply::fib::FibConflict;
+use crate::apply::flows::{FlowTables, Pass};
 use crate::apply::{KernelStore, MapStore, StoreError};
 use crate::compile::holds::Holds;
 use crate::compile::image::Image;
 use crate::compile::mirror::Fib;
+use crate::compile::services::refused::Refused;
 use crate::compile::{Compiled, Gateway, Suspension, health};
 use crate::config::AgentConfig;
 use crate::desired::Desired;
@@ -73,6 +76,10 @@ pub struct Agent {
     pub conflicts: Arc<Vec<FibConflict>>,
     pub snapshot: Snapshot,
     pub counters: Arc<Counters>,
+    /// For readers; the sweep has its own.
+    pub flows: Arc<Mutex<FlowTables>>,
+    /// The last pass over the flow tables.
+    pub pass: Arc<Pass>,
     pub attached: Option<Attached>,
     pub tally: Tally,
     /// Next hops whose probe gets no answer, and what was said of it.
@@ -82,6 +89,7 @@ pub struct Agent {
     pub(super) state: Arc<StateDir>,
     pub(super) store: KernelStore,
     pub(super) holds: Holds,
+    pub(super) carried: Carried,
     pub(super) outlets: Outlets,
     pub(super) pending: Option<Pending>,
     /// Answers of saved changes whose plan was overtaken by a failover.
@@ -103,13 +111,26 @@ pub struct Parts {
     pub installed: Image,
     pub store: KernelStore,
     pub counters: Counters,
+    pub flows: FlowTables,
+    pub carried: Carried,
     pub outlets: Outlets,
 }
 
 impl Agent {
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, state, sources, manifest_problems, kernel, installed, store, counters, outlets } =
-            parts;
+        let Parts {
+            config,
+            state,
+            sources,
+            manifest_problems,
+            kernel,
+            installed,
+            store,
+            counters,
+            flows,
+            carried,
+            outlets,
+        } = parts;
         let now = Instant::now();
         Self {
             snapshot: Snapshot {
@@ -125,6 +146,8 @@ impl Agent {
             manifest_problems,
             conflicts: Arc::default(),
             counters: Arc::new(counters),
+            flows: Arc::new(Mutex::new(flows)),
+            pass: Arc::default(),
             attached: None,
             tally: Tally::default(),
             probe_down: BTreeMap::new(),
@@ -132,6 +155,7 @@ impl Agent {
             apply_problem: None,
             state: Arc::new(state),
             store,
+            carried,
             outlets,
             pending: None,
             waiting: Vec::new(),
@@ -209,6 +233,17 @@ impl Agent {
             None => drop(self.probe_down.remove(&gateway)),
         }
         self.changed();
+    }
+
+    /// Takes in what the sweep of the flow tables found.
+    pub fn on_pass(&mut self, pass: Arc<Pass>) {
+        self.carried.take(&pass, &self.snapshot.installed);
+        self.pass = pass;
+        let numbers = |refused: &Refused| matches!(refused, Refused::ServiceStats { .. });
+        if self.snapshot.compiled.services.refused.values().any(numbers) {
+            // A number may have become free.
+            self.changed();
+        }
     }
 
     /// Something that the tables depend on is different now.

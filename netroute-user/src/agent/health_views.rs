@@ -8,11 +8,14 @@ use netroute_common::verdict::Hook;
 use super::core::{Agent, Snapshot};
 use crate::api::request::Refusal;
 use crate::api::types::{
-    ApplyView, AttachMode, CheckResult, CheckView, CountsView, DiffView, DoctorView, Health, InterfaceView,
-    MapView, ProgramView, State, StatusView,
+    ApplyView, AttachMode, CheckResult, CheckView, CountsView, DiffView, DoctorView, FlowTableView, Health,
+    InterfaceView, MapView, ProgramView, State, StatusView,
 };
+use crate::apply::flows::Fill;
 use crate::compile::interfaces::{Interfaces, link_of};
-use crate::error::chain;
+use crate::compile::services::image::is_resting;
+use crate::compile::services::selection::ServicePort;
+use crate::error::{chain, one_line};
 use crate::load::{Attached, Mode, Running};
 use crate::observe::doctor::{self, Level, Subject};
 use crate::plan::diff as plan_diff;
@@ -37,6 +40,7 @@ pub fn status(agent: &Agent) -> Result<StatusView, Refusal> {
         programs: programs(agent),
         map_bytes: maps.iter().map(|map| map.bytes).sum(),
         maps,
+        flows: flows(agent),
         counts: counts(agent),
         last_apply: agent.tally.last_apply.map(|(at, duration, steps)| ApplyView {
             duration_micros: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
@@ -110,7 +114,40 @@ fn problems(agent: &Agent, interfaces: &[InterfaceView]) -> Vec<String> {
     let invalid =
         agent.snapshot.compiled.statuses.iter().filter(|(_, status)| status.state == State::Invalid);
     problems.extend(invalid.take(10).map(|(key, status)| format!("{key}: {}", status.reason)));
+    let refused = agent.snapshot.compiled.services.refused.iter().take(10);
+    problems.extend(refused.map(|(port, reason)| {
+        let ServicePort { namespace, name, protocol, port } = port;
+        one_line(&format!("Service {namespace}/{name} port {port}/{protocol}: not served: {reason}"))
+            .into_owned()
+    }));
+    problems.extend(flows(agent).iter().filter_map(crowded));
     problems
+}
+
+/// The flow tables when they were last looked through.
+fn flows(agent: &Agent) -> Vec<FlowTableView> {
+    let view = |(map, fill): (&&str, &Fill)| FlowTableView {
+        map: (*map).to_owned(),
+        family: if map.ends_with('4') { "IPv4" } else { "IPv6" }.to_owned(),
+        states: fill.states.clone(),
+        capacity: fill.capacity,
+    };
+    agent.pass.tables.iter().map(view).collect()
+}
+
+/// A table that will refuse flows; opening ones give way by themselves.
+fn crowded(table: &FlowTableView) -> Option<String> {
+    let FlowTableView { map, capacity, .. } = table;
+    let key = match map.as_str() {
+        abi::MAP_FLOWS4 => "limits.flows4",
+        abi::MAP_FLOWS6 => "limits.flows6",
+        _ => return None,
+    };
+    let entries = table.entries();
+    let is_crowded = u64::from(entries) * 10 >= u64::from(*capacity) * 9;
+    is_crowded.then(|| {
+        format!("{map}: {entries} of {capacity} entries; when it is full new flows are refused: raise {key}")
+    })
 }
 
 fn maps(agent: &Agent) -> Result<Vec<MapView>, Refusal> {
@@ -128,7 +165,14 @@ fn maps(agent: &Agent) -> Result<Vec<MapView>, Refusal> {
         abi::MAP_ROUTE_STATS => {
             agent.snapshot.compiled.statuses.values().filter(|status| status.stats.is_some()).count()
         }
-        _ => 0,
+        abi::MAP_FRONTENDS => image.services.front_ends.len(),
+        abi::MAP_SLOTS => image.services.blocks.values().map(|block| block.len()).sum(),
+        abi::MAP_BACKENDS => image.services.backends.values().filter(|backend| !is_resting(backend)).count(),
+        abi::MAP_SOURCE_RANGES => image.services.source_ranges.len(),
+        abi::MAP_MASQUERADE => image.services.masquerade.len(),
+        abi::MAP_TIMERS => usize::from(image.services.timers.is_some()),
+        abi::MAP_SERVICE_STATS => agent.snapshot.compiled.services.ids.ids.len(),
+        map => agent.pass.tables.get(map).map_or(0, |fill| fill.entries() as usize),
     };
     let view = |map: crate::load::MapMemory| MapView {
         used: u32::try_from(used(&map.map)).unwrap_or(u32::MAX),
@@ -142,6 +186,11 @@ fn maps(agent: &Agent) -> Result<Vec<MapView>, Refusal> {
 fn counts(agent: &Agent) -> CountsView {
     let mut counts = CountsView { failovers: agent.tally.failovers, ..CountsView::default() };
     counts.next_hops = u32::try_from(agent.snapshot.installed.next_hops.len()).unwrap_or(u32::MAX);
+    let services = &agent.snapshot.compiled.services;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    counts.refused_service_ports = count(services.refused.len());
+    counts.service_ports =
+        count(services.ids.ids.keys().filter(|port| !services.refused.contains_key(port)).count());
     for status in agent.snapshot.compiled.statuses.values() {
         counts.routes += 1;
         let state = match status.state {

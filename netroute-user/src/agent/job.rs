@@ -26,6 +26,8 @@ pub struct Job {
     pub xdp_native: BTreeSet<u32>,
     pub installed: Arc<Image>,
     pub service_ids: ServiceIds,
+    /// Numbers of Service ports that flows may carry.
+    pub carried: BTreeSet<u32>,
     pub limits: Limits,
     /// Changes of the command line's routes that this compilation tries out.
     pub batch: Option<Batch>,
@@ -84,7 +86,7 @@ impl Job {
     }
 
     fn compile(&self, desired: &Desired) -> Result<Compiled, Refusal> {
-        let Self { kernel, suspended, xdp_native, installed, limits, service_ids, .. } = self;
+        let Self { kernel, suspended, xdp_native, installed, limits, service_ids, carried, .. } = self;
         let addresses = node_addresses(kernel);
         let selection = select(&SelectionInputs::new(desired, &addresses));
         let mut compiled = compile(&Inputs {
@@ -95,7 +97,7 @@ impl Job {
             installed,
             selection: &selection,
             service_ids,
-            carried: &BTreeSet::new(),
+            carried,
             nat: Nat::DEFAULT,
             limits: *limits,
         });

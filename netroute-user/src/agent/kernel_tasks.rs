@@ -1,5 +1,6 @@
 //! What the agent keeps right in the kernel beside the maps, each in a task of its own, since it
-//! may take long and nothing waits for it: the FIB mirror and the neighbours of next hops.
+//! may take long and nothing waits for it: the FIB mirror, the neighbours of next hops, and the end of
+//! flows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,11 +8,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::apply::fib::{FibConflict, Mirror};
+use crate::apply::flows::{Fill, FlowTables, Pass};
 use crate::apply::neighbours::Neighbours;
 use crate::compile::mirror::Fib;
+use crate::error::chain;
 use crate::input::netlink::Event;
 use crate::kernel::NeighbourKey;
 
@@ -19,6 +22,10 @@ use crate::kernel::NeighbourKey;
 const RETRY: Duration = Duration::from_secs(1);
 /// After a neighbour that does not answer was asked for; the kernel asks it once a second meanwhile.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Between two passes over the flow tables.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Where room is short.
+const CROWDED_SWEEP: Duration = Duration::from_secs(1);
 
 /// Keeps the kernel's FIB equal to the last wanted one.
 pub async fn mirror(
@@ -115,6 +122,28 @@ pub async fn neighbours(
                     warn!(%error, "neighbours: not refreshed");
                 }
             }
+        }
+    }
+}
+
+/// Removes flows that are over. Begins at once: start it when the maps hold what they should (N14).
+pub async fn sweep(mut tables: FlowTables, passes: watch::Sender<Arc<Pass>>) {
+    loop {
+        let pause = match tables.pass().await {
+            Ok(pass) => {
+                debug!(removed = pass.removed, complete = pass.complete, "flows looked through");
+                let crowded = pass.tables.values().any(Fill::is_crowded);
+                passes.send_replace(Arc::new(pass));
+                if crowded { CROWDED_SWEEP } else { SWEEP }
+            }
+            Err(error) => {
+                warn!(error = %chain(&error), "flows: trying again");
+                SWEEP
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = passes.closed() => return,
         }
     }
 }

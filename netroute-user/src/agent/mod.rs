@@ -1,6 +1,7 @@
 //! The daemon: one loop that owns all state. Inputs come in as events, every change leads through
 //! `compile` and `plan` to map writes; only a failing next hop takes the short way.
 
+mod carried;
 mod converge;
 mod core;
 mod health_views;

@@ -3,7 +3,7 @@
 use super::core::Agent;
 use super::sources::{Change, Touched};
 use super::{health_views, views};
-use crate::api::request::{Refusal, Reply, Request};
+use crate::api::request::{Refusal, Reply, Request, ServiceFilter};
 use crate::api::types::{ImportView, RouteEntry, RouteView};
 use crate::desired::route::CustomRoute;
 use crate::observe::metrics::Sample;
@@ -109,6 +109,18 @@ impl Agent {
                 let reader = views::Reader::of(self);
                 answer_aside(reply, move || reader.next_hops());
             }
+            Request::Services { filter, reply } => {
+                let reader = views::Reader::of(self);
+                answer_aside(reply, move || reader.services(&filter));
+            }
+            Request::Flows { filter, limit, reply } => {
+                let reader = views::FlowReader::of(self);
+                answer_aside(reply, move || reader.list(filter, limit));
+            }
+            Request::FlushFlows { filter, reply } => {
+                let reader = views::FlowReader::of(self);
+                answer_aside(reply, move || reader.flush(filter));
+            }
             Request::Drops { reply } => {
                 let reader = views::Reader::of(self);
                 answer_aside(reply, move || reader.drops());
@@ -150,6 +162,7 @@ impl Agent {
                 status,
                 routes: reader.routes(None, false)?,
                 next_hops: reader.next_hops()?,
+                services: reader.services(&ServiceFilter::default())?,
                 verdicts: reader.drops()?,
                 map_writes: tally.map_writes,
                 applies: tally.applies,

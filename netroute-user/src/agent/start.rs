@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
+use super::carried::Carried;
 use super::core::{ATTACH_RETRY, Agent, Outlets, Parts};
 use super::interfaces::{Attached, Wanted};
 use super::kernel_tasks;
@@ -17,6 +18,7 @@ use super::sources::{Sources, canonical_key};
 use crate::api::request::Reply;
 use crate::api::{server, socket};
 use crate::apply::fib::Mirror;
+use crate::apply::flows::Pass;
 use crate::apply::neighbours::Neighbours;
 use crate::apply::{MapStore, StoreError};
 use crate::compile::Gateway;
@@ -113,6 +115,7 @@ struct Feeds {
     sets: watch::Receiver<ManifestSet>,
     requests: mpsc::Receiver<crate::api::request::Request>,
     conflicts: watch::Receiver<Arc<Vec<crate::apply::fib::FibConflict>>>,
+    passes: watch::Receiver<Arc<Pass>>,
     probes: Probes,
     probe_events: mpsc::Receiver<crate::input::probe::ProbeEvent>,
 }
@@ -151,6 +154,8 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     let installed = store.read()?;
     info!(adopted = loaded.adopted, routes = sources.cli.len() + sources.manifests.len(), "starting");
     let counters = loaded.counters()?;
+    let (flows, swept) = (loaded.flows()?, loaded.flows()?);
+    let carried = Carried::new(flows.services()?, &installed);
     let parts = Parts {
         state,
         sources,
@@ -159,16 +164,20 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
         installed,
         store,
         counters,
+        flows,
+        carried,
         outlets,
         config,
     };
     let mut agent = Agent::new(parts);
     let (sender, requests) = mpsc::channel(REQUESTS);
     let (probes, probe_events) = Probes::new();
-    let mut feeds = Feeds { watch, manifests, sets, requests, conflicts, probes, probe_events };
+    let (pass, passes) = watch::channel(Arc::default());
+    let mut feeds = Feeds { watch, manifests, sets, requests, conflicts, passes, probes, probe_events };
 
     fill(&mut agent, &mut feeds).await?;
     attach(&mut agent, loaded)?;
+    tokio::spawn(kernel_tasks::sweep(swept, pass));
     let (stop, stopped) = oneshot::channel::<()>();
     let probe = agent.config.probe;
     let shutdown = async { drop(stopped.await) };
@@ -270,6 +279,10 @@ async fn step(agent: &mut Agent, feeds: &mut Feeds) -> Result<Option<Reply<()>>,
         }
         Ok(()) = feeds.conflicts.changed() => {
             agent.conflicts = feeds.conflicts.borrow_and_update().clone();
+        }
+        Ok(()) = feeds.passes.changed() => {
+            let pass = feeds.passes.borrow_and_update().clone();
+            agent.on_pass(pass);
         }
         () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => agent.start_job(),
     }

@@ -1,5 +1,8 @@
 //! What readers are shown: views of one consistent snapshot, made beside the loop.
 
+mod flows;
+mod services;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,6 +25,8 @@ use crate::desired::route::{CustomRoute, RouteKey};
 use crate::error::chain;
 use crate::kernel::{KernelState, NeighbourKey};
 use crate::observe::counters::Counters;
+
+pub use flows::FlowReader;
 
 /// Reads a snapshot and the counters; lives in whatever thread asks.
 pub struct Reader {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -17,8 +18,8 @@ use tokio::net::UnixStream;
 
 use super::path;
 use super::types::{
-    DiffView, DoctorView, DropsView, ErrorView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView,
-    StatusView,
+    DiffView, DoctorView, DropsView, ErrorView, FlowState, FlowsView, FlushView, ImportView, NextHopView,
+    RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
 };
 
 /// Routes per chunk of an import.
@@ -120,6 +121,45 @@ impl Client {
     /// As [`Client::add`].
     pub async fn next_hops(&self) -> Result<Vec<NextHopView>> {
         self.get(path::NEXT_HOPS).await
+    }
+
+    /// # Errors
+    /// As [`Client::add`].
+    pub async fn services(&self, namespace: Option<&str>, name: Option<&str>) -> Result<Vec<ServiceView>> {
+        let mut query: Vec<_> = namespace.map(|namespace| ("namespace", namespace)).into_iter().collect();
+        query.extend(name.map(|name| ("name", name)));
+        self.get(&with_query(path::SERVICES, &query)).await
+    }
+
+    /// # Errors
+    /// As [`Client::add`].
+    pub async fn flows(
+        &self,
+        service: Option<&str>,
+        client: Option<IpAddr>,
+        state: Option<FlowState>,
+        limit: usize,
+    ) -> Result<FlowsView> {
+        let (client, limit) = (client.map(|address| address.to_string()), limit.to_string());
+        let mut query = vec![("limit", limit.as_str())];
+        query.extend(service.map(|service| ("service", service)));
+        query.extend(client.as_deref().map(|address| ("client", address)));
+        query.extend(state.map(|state| ("state", state.name())));
+        self.get(&with_query(path::FLOWS, &query)).await
+    }
+
+    /// All flows if neither is named.
+    ///
+    /// # Errors
+    /// As [`Client::add`].
+    pub async fn flush_flows(&self, service: Option<&str>, client: Option<IpAddr>) -> Result<FlushView> {
+        let client = client.map(|address| address.to_string());
+        let mut query: Vec<_> = service.map(|service| ("service", service)).into_iter().collect();
+        query.extend(client.as_deref().map(|address| ("client", address)));
+        if query.is_empty() {
+            query.push(("all", "true"));
+        }
+        self.send(Method::DELETE, with_query(path::FLOWS, &query), empty()).await
     }
 
     /// # Errors

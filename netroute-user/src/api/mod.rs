@@ -4,8 +4,12 @@
 pub mod client;
 pub mod request;
 pub mod server;
+mod service_types;
 pub mod socket;
 pub mod types;
+
+/// Flows that are listed if nobody says how many.
+pub const MOST_FLOWS: usize = 1000;
 
 /// Paths of the API, the same for server and client.
 pub mod path {
@@ -15,6 +19,8 @@ pub mod path {
     pub const ROUTE_GET: &str = "/v1/routes/get";
     pub const NEXT_HOPS: &str = "/v1/nexthops";
     pub const DROPS: &str = "/v1/drops";
+    pub const SERVICES: &str = "/v1/services";
+    pub const FLOWS: &str = "/v1/flows";
     pub const STATUS: &str = "/v1/status";
     pub const DOCTOR: &str = "/v1/doctor";
     pub const DIFF: &str = "/v1/diff";

@@ -7,9 +7,12 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::{
-    DiffView, DoctorView, DropsView, ImportView, NextHopView, RouteEntry, RouteGetView, RouteView, StatusView,
+    DiffView, DoctorView, DropsView, FlowsView, FlushView, ImportView, NextHopView, RouteEntry, RouteGetView,
+    RouteView, ServiceView, StatusView,
 };
+use crate::apply::flows::FlowState;
 use crate::desired::route::CustomRoute;
+use crate::desired::service::{Service, ServiceKey};
 use crate::error::one_line;
 use crate::observe::metrics::Sample;
 
@@ -31,6 +34,30 @@ pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
 /// What the server sends into and the agent receives from.
 pub type Requests = mpsc::Sender<Request>;
+
+/// Which Services; `None` is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceFilter {
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+}
+
+impl ServiceFilter {
+    #[must_use]
+    pub fn takes(&self, service: &Service) -> bool {
+        let Self { namespace, name } = self;
+        namespace.as_ref().is_none_or(|namespace| *namespace == service.key.namespace)
+            && name.as_ref().is_none_or(|name| *name == service.key.name)
+    }
+}
+
+/// Which flows; `None` is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    pub service: Option<ServiceKey>,
+    pub client: Option<IpAddr>,
+    pub state: Option<FlowState>,
+}
 
 #[derive(Debug)]
 pub enum Request {
@@ -69,6 +96,21 @@ pub enum Request {
     },
     NextHops {
         reply: Reply<Vec<NextHopView>>,
+    },
+    /// A Service that is named in full and not there is refused.
+    Services {
+        filter: ServiceFilter,
+        reply: Reply<Vec<ServiceView>>,
+    },
+    /// `limit` at most; a Service that is not served is refused, here and below.
+    Flows {
+        filter: FlowFilter,
+        limit: usize,
+        reply: Reply<FlowsView>,
+    },
+    FlushFlows {
+        filter: FlowFilter,
+        reply: Reply<FlushView>,
     },
     Drops {
         reply: Reply<Vec<DropsView>>,

@@ -15,9 +15,10 @@ use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use super::path;
-use super::request::{Refusal, Reply, Request, Requests};
-use super::types::{ErrorView, RouteEntry};
+use super::request::{FlowFilter, Refusal, Reply, Request, Requests, ServiceFilter};
+use super::types::{ErrorView, FlowState, RouteEntry};
 use crate::desired::route::{CustomRoute, Origin, Probe, RouteKey};
+use crate::desired::service::ServiceKey;
 use crate::input::address::{LeadingZeros, parse_address, parse_prefix};
 use crate::input::objects::NetRouteSpec;
 
@@ -54,6 +55,8 @@ pub fn router(requests: Requests, default_probe: Option<Probe>) -> Router {
         .route(path::ROUTE_GET, get(route_get))
         .route(path::NEXT_HOPS, get(|s: Ctx| ask(s, |reply| Request::NextHops { reply })))
         .route(path::DROPS, get(|s: Ctx| ask(s, |reply| Request::Drops { reply })))
+        .route(path::SERVICES, get(services))
+        .route(path::FLOWS, get(flows).delete(flush_flows))
         .route(path::STATUS, get(|s: Ctx| ask(s, |reply| Request::Status { reply })))
         .route(path::DOCTOR, get(|s: Ctx| ask(s, |reply| Request::Doctor { reply })))
         .route(path::DIFF, get(|s: Ctx| ask(s, |reply| Request::Diff { reply })))
@@ -174,6 +177,60 @@ struct RouteGetQuery {
 async fn route_get(context: Ctx, Query(query): Query<RouteGetQuery>) -> Answer<impl Serialize> {
     let RouteGetQuery { address, from } = query;
     ask(context, |reply| Request::RouteGet { address, from, reply }).await
+}
+
+#[derive(Deserialize)]
+struct ServicesQuery {
+    namespace: Option<String>,
+    name: Option<String>,
+}
+
+async fn services(context: Ctx, Query(query): Query<ServicesQuery>) -> Answer<impl Serialize> {
+    let ServicesQuery { namespace, name } = query;
+    let filter = ServiceFilter { namespace, name };
+    ask(context, |reply| Request::Services { filter, reply }).await
+}
+
+#[derive(Deserialize)]
+struct FlowsQuery {
+    service: Option<String>,
+    client: Option<IpAddr>,
+    state: Option<FlowState>,
+    #[serde(default = "most_flows")]
+    limit: usize,
+}
+
+const fn most_flows() -> usize {
+    super::MOST_FLOWS
+}
+
+async fn flows(context: Ctx, Query(query): Query<FlowsQuery>) -> Answer<impl Serialize> {
+    let FlowsQuery { service, client, state, limit } = query;
+    let filter = FlowFilter { service: service.as_deref().map(service_key), client, state };
+    ask(context, |reply| Request::Flows { filter, limit, reply }).await
+}
+
+#[derive(Deserialize)]
+struct FlushQuery {
+    service: Option<String>,
+    client: Option<IpAddr>,
+    #[serde(default)]
+    all: bool,
+}
+
+async fn flush_flows(context: Ctx, Query(query): Query<FlushQuery>) -> Answer<impl Serialize> {
+    let FlushQuery { service, client, all } = query;
+    if service.is_none() && client.is_none() && !all {
+        return Err(Failure::Refused(Refusal::new("say which flows: a service, a client, or all")));
+    }
+    let filter = FlowFilter { service: service.as_deref().map(service_key), client, state: None };
+    ask(context, |reply| Request::FlushFlows { filter, reply }).await
+}
+
+/// `NAMESPACE/NAME`, or a name in the namespace `default`.
+fn service_key(text: &str) -> ServiceKey {
+    let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
+    ServiceKey { namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
 impl RouteEntry {

@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use super::service_types::{
+    EndpointView, FlowState, FlowTableView, FlowView, FlowsView, FlushView, FrontEndView, ServiceView,
+};
 pub use crate::compile::status::State;
 pub use crate::input::problem::Problem;
 
@@ -131,6 +134,7 @@ pub struct StatusView {
     pub interfaces: Vec<InterfaceView>,
     pub programs: Vec<ProgramView>,
     pub maps: Vec<MapView>,
+    pub flows: Vec<FlowTableView>,
     /// Memory of all maps, bytes.
     pub map_bytes: u64,
     pub counts: CountsView,
@@ -201,6 +205,9 @@ pub struct CountsView {
     pub invalid: u32,
     pub next_hops: u32,
     pub failovers: u64,
+    /// Ports of Services that are served, and those there is no room for.
+    pub service_ports: u32,
+    pub refused_service_ports: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

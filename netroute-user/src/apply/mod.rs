@@ -1,6 +1,7 @@
 //! Writes what `compile` and `plan` decided into the kernel.
 
 pub mod fib;
+pub mod flows;
 pub mod maps;
 pub mod neighbours;
 mod service_maps;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::api::MOST_FLOWS;
+use crate::api::types::FlowState;
 use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
 
 /// Custom routes in the kernel's fast path, on nodes with more than one NIC.
@@ -56,6 +58,12 @@ pub enum Command {
     /// Next hops: metrics, neighbour, liveness, packets
     #[command(subcommand, name = "nexthop")]
     NextHop(NextHop),
+    /// Services: front ends, endpoints, packets
+    #[command(subcommand)]
+    Service(Service),
+    /// Flows to Services
+    #[command(subcommand)]
+    Flow(Flow),
     /// Packets by hook and reason: what the fast path sent and what it left to the kernel
     Drops {
         /// Show again every second, with rates
@@ -172,6 +180,59 @@ pub enum NextHop {
     /// List next hops
     #[command(visible_alias = "ls")]
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// List Services, a row for each port
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only Services of this namespace
+        #[arg(short, long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+    },
+    /// Front ends and endpoints of one Service
+    Show {
+        name: String,
+        #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+        namespace: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Flow {
+    /// List flows: each with its client, front end and endpoint
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only flows of this Service
+        #[arg(long, value_name = "NAMESPACE/NAME")]
+        service: Option<String>,
+        /// Only flows of this client
+        #[arg(long, value_name = "ADDR")]
+        client: Option<IpAddr>,
+        /// Only flows that are so far
+        #[arg(long, value_enum)]
+        state: Option<FlowState>,
+        /// Show no more than this
+        #[arg(long, value_name = "N", default_value_t = MOST_FLOWS)]
+        limit: usize,
+    },
+    /// Remove flows: their next packets are treated as the first of new ones
+    Flush(FlowsOf),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct FlowsOf {
+    /// Flows of this Service
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub service: Option<String>,
+    /// Flows of this client
+    #[arg(long, value_name = "ADDR")]
+    pub client: Option<IpAddr>,
+    /// All flows
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Debug, Subcommand)]

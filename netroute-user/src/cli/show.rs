@@ -9,8 +9,8 @@ use super::output::{Output, print};
 use super::table::{Cell, Colour, Table, bytes, count, duration};
 use crate::api::client::Client;
 use crate::api::types::{
-    AttachMode, CheckResult, CheckView, DiffView, DoctorView, DropsView, Health, InterfaceView, NextHopView,
-    ProgramView, StatusView,
+    AttachMode, CheckResult, CheckView, DiffView, DoctorView, DropsView, FlowTableView, Health,
+    InterfaceView, NextHopView, ProgramView, StatusView,
 };
 
 /// Between two readings of `drops --watch`.
@@ -156,6 +156,14 @@ fn status_text(view: &StatusView, colours: bool) -> String {
     let states = if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
     let _ = writeln!(text, "routes     {}{states}", counts.routes);
     let _ = writeln!(text, "next hops  {}, {} failovers", counts.next_hops, counts.failovers);
+    if counts.service_ports + counts.refused_service_ports > 0 || view.flows.iter().any(|t| t.entries() > 0) {
+        let refused = match counts.refused_service_ports {
+            0 => String::new(),
+            refused => format!(", {refused} refused"),
+        };
+        let _ = writeln!(text, "services   {} served{refused}", counts.service_ports);
+        let _ = writeln!(text, "flows      {}", pressure(&view.flows));
+    }
     if let Some(apply) = &view.last_apply {
         let millis = apply.duration_micros / 1000;
         let micros = apply.duration_micros % 1000;
@@ -178,6 +186,13 @@ fn status_text(view: &StatusView, colours: bool) -> String {
         }
     }
     text
+}
+
+/// How full the flow tables are.
+fn pressure(tables: &[FlowTableView]) -> String {
+    let table = |table: &FlowTableView| format!("{} {}/{}", table.map, table.entries(), table.capacity);
+    let tables: Vec<String> = tables.iter().map(table).collect();
+    if tables.is_empty() { "not looked at yet".to_owned() } else { tables.join(", ") }
 }
 
 fn interfaces(list: &[InterfaceView], colours: bool) -> String {

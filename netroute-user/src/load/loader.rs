@@ -14,6 +14,7 @@ use super::lock::Lock;
 use super::pins::Pins;
 use super::program::Source;
 use super::{definition, preflight};
+use crate::apply::flows::FlowTables;
 use crate::apply::{KernelStore, StoreError};
 use crate::compile::image::Limits;
 use crate::observe::counters::Counters;
@@ -88,6 +89,11 @@ impl Loaded {
     /// The counters, to read.
     pub fn counters(&self) -> Result<Counters, StoreError> {
         Counters::open(&self.maps)
+    }
+
+    /// The flow tables, to read and to clear of what is over.
+    pub fn flows(&self) -> Result<FlowTables, StoreError> {
+        FlowTables::open(&self.maps)
     }
 
     /// Runs the programs on exactly these interfaces: replaces what an earlier agent left there,

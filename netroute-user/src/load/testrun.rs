@@ -13,6 +13,7 @@ use netroute_common::verdict::Hook;
 use super::error::LoadError;
 use super::program::Source;
 use super::{definition, memory};
+use crate::apply::flows::{Entry, FlowTables};
 use crate::apply::{KernelStore, StoreError, maps};
 use crate::compile::image::Limits;
 use crate::observe::counters::Counters;
@@ -22,6 +23,7 @@ pub struct TestBed {
     object: Ebpf,
     pub store: KernelStore,
     pub counters: Counters,
+    pub flows: FlowTables,
 }
 
 /// What one run came to.
@@ -74,7 +76,13 @@ impl TestBed {
         };
         let store = KernelStore::from_maps(open)?;
         let counters = Counters::from_maps(open)?;
-        Ok(Self { object, store, counters })
+        let flows = FlowTables::from_maps(open)?;
+        Ok(Self { object, store, counters, flows })
+    }
+
+    /// One direction of a flow, as if packets had made it.
+    pub fn enter_flow(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        self.flows.insert(entry)
     }
 
     /// Runs the XDP program.

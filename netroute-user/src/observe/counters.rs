@@ -6,6 +6,7 @@ use std::path::Path;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use netroute_common::abi;
+use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason, verdict_slot};
 
@@ -16,6 +17,7 @@ pub struct Counters {
     verdicts: Slots,
     routes: Slots,
     next_hops: Slots,
+    services: PerCpuArray<MapData, ServiceCounter>,
 }
 
 impl Counters {
@@ -30,11 +32,14 @@ impl Counters {
     pub(crate) fn from_maps(
         mut map: impl FnMut(&'static str) -> Result<Map, StoreError>,
     ) -> Result<Self, StoreError> {
+        let services = PerCpuArray::try_from(map(abi::MAP_SERVICE_STATS)?);
+        let services = services.map_err(failed(abi::MAP_SERVICE_STATS))?;
         let mut slots = |name: &'static str| Slots::new(name, map(name)?);
         Ok(Self {
             verdicts: slots(abi::MAP_VERDICTS)?,
             routes: slots(abi::MAP_ROUTE_STATS)?,
             next_hops: slots(abi::MAP_NEXTHOP_STATS)?,
+            services,
         })
     }
 
@@ -79,6 +84,17 @@ impl Counters {
         ids: impl IntoIterator<Item = u32>,
     ) -> Result<BTreeMap<u32, Counter>, StoreError> {
         self.next_hops.sums(ids)
+    }
+
+    /// One slot of `SERVICE_STATS`.
+    pub fn service(&self, id: u32) -> Result<ServiceCounter, StoreError> {
+        let per_cpu = self.services.get(&id, 0).map_err(failed(abi::MAP_SERVICE_STATS))?;
+        Ok(per_cpu.iter().fold(ServiceCounter::default(), |sum, cpu| ServiceCounter {
+            packets: sum.packets.wrapping_add(cpu.packets),
+            bytes: sum.bytes.wrapping_add(cpu.bytes),
+            new_flows: sum.new_flows.wrapping_add(cpu.new_flows),
+            no_endpoint: sum.no_endpoint.wrapping_add(cpu.no_endpoint),
+        }))
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::api::request::{Request, Requests};
-use crate::api::types::{DropsView, Health, NextHopView, RouteView, StatusView};
+use crate::api::types::{DropsView, Health, NextHopView, RouteView, ServiceView, StatusView};
 
 /// An agent that does not answer within this is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +35,7 @@ pub struct Sample {
     pub status: StatusView,
     pub routes: Vec<RouteView>,
     pub next_hops: Vec<NextHopView>,
+    pub services: Vec<ServiceView>,
     pub verdicts: Vec<DropsView>,
     pub map_writes: u64,
     pub applies: u64,
@@ -94,7 +95,8 @@ mod collector {
     use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
     use prometheus_client::metrics::MetricType;
 
-    use super::{ConstCounter, ConstGauge, Health, Sample};
+    use super::{ConstCounter, ConstGauge, Health, Sample, ServiceView};
+    use crate::api::types::FlowTableView;
 
     #[derive(Debug)]
     pub struct Collector(pub Sample);
@@ -104,7 +106,8 @@ mod collector {
 
     impl collector::Collector for Collector {
         fn encode(&self, mut encoder: Encoder<'_>) -> Result<(), std::fmt::Error> {
-            let Sample { status, routes, next_hops, verdicts, map_writes, applies, apply_errors } = &self.0;
+            let Sample { status, routes, next_hops, services, verdicts, map_writes, applies, apply_errors } =
+                &self.0;
             let verdict = |of: fn(&crate::api::types::DropsView) -> u64| -> Vec<Row> {
                 let labels = |v: &crate::api::types::DropsView| {
                     vec![
@@ -155,6 +158,8 @@ mod collector {
             counters(&mut encoder, "next_hop_packets", "Packets sent to each next hop", hop(|n| n.packets))?;
             counters(&mut encoder, "next_hop_bytes", "Bytes sent to each next hop", hop(|n| n.bytes))?;
             gauges(&mut encoder, "next_hop_alive", "1 if the next hop is used", hop(|n| u64::from(n.alive)))?;
+            self::services(&mut encoder, services)?;
+            flows(&mut encoder, &status.flows)?;
             let map = |of: fn(&crate::api::types::MapView) -> u64| -> Vec<Row> {
                 status.maps.iter().map(|map| (vec![("map", map.name.clone())], of(map))).collect()
             };
@@ -182,6 +187,54 @@ mod collector {
         }
     }
 
+    fn services(encoder: &mut Encoder<'_>, services: &[ServiceView]) -> Result<(), std::fmt::Error> {
+        let rows = |of: fn(&ServiceView) -> u64| -> Vec<Row> {
+            let labels = |service: &ServiceView| {
+                vec![
+                    ("namespace", service.namespace.clone()),
+                    ("service", service.name.clone()),
+                    ("port", service.port.to_string()),
+                    ("protocol", service.protocol.clone()),
+                ]
+            };
+            services.iter().map(|service| (labels(service), of(service))).collect()
+        };
+        counters(
+            encoder,
+            "service_packets",
+            "Packets of each Service port, both directions",
+            rows(|s| s.packets),
+        )?;
+        counters(encoder, "service_bytes", "Bytes of each Service port, both directions", rows(|s| s.bytes))?;
+        counters(encoder, "service_new_flows", "Flows begun to each Service port", rows(|s| s.new_flows))?;
+        counters(
+            encoder,
+            "service_no_endpoint_packets",
+            "Packets that met no usable endpoint of the Service port",
+            rows(|s| s.no_endpoint),
+        )?;
+        gauges(
+            encoder,
+            "service_refused",
+            "1 if there is no room for the Service port",
+            rows(|s| u64::from(s.refused.is_some())),
+        )
+    }
+
+    fn flows(encoder: &mut Encoder<'_>, tables: &[FlowTableView]) -> Result<(), std::fmt::Error> {
+        let labels =
+            |table: &FlowTableView| vec![("map", table.map.clone()), ("family", table.family.clone())];
+        let entries = tables.iter().flat_map(|table| {
+            table.states.iter().map(|(state, entries)| {
+                let state = ("state", state.name().to_owned());
+                (labels(table).into_iter().chain([state]).collect(), u64::from(*entries))
+            })
+        });
+        gauges(encoder, "flow_entries", "Entries of the flow tables, two for each flow", entries.collect())?;
+        let capacities = tables.iter().map(|table| (labels(table), u64::from(table.capacity)));
+        gauges(encoder, "flow_capacity", "Entries that the flow table can hold", capacities.collect())
+    }
+
     fn counters(
         encoder: &mut Encoder<'_>,
         name: &str,
@@ -207,5 +260,72 @@ mod collector {
                 .encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::{CountsView, FlowState, FlowTableView};
+
+    #[test]
+    fn services_and_flows_are_told_by_name() {
+        let status = StatusView {
+            health: Health::Ok,
+            node_name: String::new(),
+            version: String::new(),
+            abi: 2,
+            uptime_seconds: 0,
+            interfaces: Vec::new(),
+            programs: Vec::new(),
+            maps: Vec::new(),
+            flows: vec![FlowTableView {
+                map: "FLOWS4".into(),
+                family: "IPv4".into(),
+                states: [(FlowState::Established, 12)].into(),
+                capacity: 64,
+            }],
+            map_bytes: 0,
+            counts: CountsView::default(),
+            last_apply: None,
+            problems: Vec::new(),
+        };
+        let service = ServiceView {
+            namespace: "default".into(),
+            name: "web".into(),
+            kind: "ClusterIP".into(),
+            port: 80,
+            port_name: String::new(),
+            protocol: "TCP".into(),
+            front_ends: Vec::new(),
+            endpoints: Vec::new(),
+            packets: 7,
+            bytes: 9,
+            new_flows: 2,
+            no_endpoint: 1,
+            conditions: Vec::new(),
+            refused: None,
+        };
+        let sample = Sample {
+            status,
+            routes: Vec::new(),
+            next_hops: Vec::new(),
+            services: vec![service],
+            verdicts: Vec::new(),
+            map_writes: 0,
+            applies: 0,
+            apply_errors: 0,
+        };
+        let text = text(&sample).unwrap();
+        let labels = "{namespace=\"default\",service=\"web\",port=\"80\",protocol=\"TCP\"}";
+        for line in [
+            format!("netroute_service_packets_total{labels} 7\n"),
+            format!("netroute_service_new_flows_total{labels} 2\n"),
+            format!("netroute_service_no_endpoint_packets_total{labels} 1\n"),
+            "netroute_flow_entries{map=\"FLOWS4\",family=\"IPv4\",state=\"established\"} 12\n".to_owned(),
+            "netroute_flow_capacity{map=\"FLOWS4\",family=\"IPv4\"} 64\n".to_owned(),
+        ] {
+            assert!(text.contains(&line), "{line}{text}");
+        }
     }
 }

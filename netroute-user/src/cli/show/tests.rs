@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::types::{ApplyView, CountsView, MapView};
+use crate::api::types::{ApplyView, CountsView, FlowState, MapView};
 
 fn fits(text: &str) {
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -78,6 +78,12 @@ fn status_reads_well() {
             interface: "Port3".into(),
         }],
         maps: vec![MapView { name: "ROUTES4".into(), used: 10, max: 40, bytes: 4096 }],
+        flows: vec![FlowTableView {
+            map: "FLOWS4".into(),
+            family: "IPv4".into(),
+            states: [(FlowState::Established, 10), (FlowState::Reset, 2)].into(),
+            capacity: 65_536,
+        }],
         map_bytes: 5 << 20,
         counts: CountsView {
             routes: 3,
@@ -85,6 +91,8 @@ fn status_reads_well() {
             down: 1,
             next_hops: 4,
             failovers: 5,
+            service_ports: 7,
+            refused_service_ports: 1,
             ..CountsView::default()
         },
         last_apply: Some(ApplyView { duration_micros: 1_234, steps: 6, seconds_ago: 61 }),
@@ -96,6 +104,7 @@ fn status_reads_well() {
         text,
         "health     degraded\nnode       worker-1\nagent      0.1.0, map layouts 1, up 1h 1m\n\
          routes     3 (2 active, 1 down)\nnext hops  4, 5 failovers\n\
+         services   7 served, 1 refused\nflows      FLOWS4 12/65536\n\
          applied    6 map writes in 1.234 ms, 1m 1s ago\nmaps       5.0Mi of memory\n\n\
          INTERFACE  DEVICE  ROLE      CARRIER  XDP      TC\n\
          Port3      eth1    external  yes      generic  yes\n    the driver has no native XDP\n\n\

@@ -1,132 +1,16 @@
-//! The built binary as a user calls it: output, refusals and exit status. The agent's side of the
-//! socket is the real server over an in-memory route list.
+//! The built binary as a user calls it: output, refusals and exit status.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+mod agent;
+
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use netroute_user::api::request::{Refusal, Request};
-use netroute_user::api::types::{ImportView, RouteEntry, RouteView, State};
-use netroute_user::api::{server, socket};
-use netroute_user::desired::route::{CustomRoute, RouteKey};
-use tokio::sync::{mpsc, oneshot};
+use agent::Agent;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_netroute");
-
-/// Serves until dropped.
-struct Agent {
-    directory: tempfile::TempDir,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Agent {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("netroute.sock");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = socket::bind(&path).unwrap();
-                ready.send(()).unwrap();
-                let (sender, requests) = mpsc::channel(8);
-                let routes = tokio::spawn(answer(requests));
-                let shutdown = async move {
-                    let _ = stopped.await;
-                };
-                server::serve(listener, sender, None, shutdown).await.unwrap();
-                routes.await.unwrap();
-            });
-        });
-        is_ready.recv().unwrap();
-        Self { directory, stop: Some(stop), thread: Some(thread) }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("netroute.sock")
-    }
-
-    fn run(&self, line: &[&str]) -> Output {
-        netroute(line).env("NETROUTE_SOCKET", self.socket()).output().unwrap()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.stop.take().unwrap().send(());
-        let result = self.thread.take().unwrap().join();
-        if !std::thread::panicking() {
-            result.unwrap();
-        }
-    }
-}
-
-async fn answer(mut requests: mpsc::Receiver<Request>) {
-    let mut routes: BTreeMap<RouteKey, CustomRoute> = BTreeMap::new();
-    while let Some(request) = requests.recv().await {
-        match request {
-            Request::AddRoute { route, reply } => {
-                let view = view(&route);
-                routes.insert(route.key.clone(), route);
-                let _ = reply.send(Ok(view));
-            }
-            Request::ListRoutes { interface, reply, .. } => {
-                let takes = |route: &&CustomRoute| {
-                    interface.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(&route.key.interface))
-                };
-                let _ = reply.send(Ok(routes.values().filter(takes).map(view).collect()));
-            }
-            Request::RemoveRoute { destination, interface, next_hop, reply } => {
-                let wanted = |key: &RouteKey| {
-                    key.destination == destination
-                        && key.interface == interface
-                        && next_hop.is_none_or(|address| address == key.next_hop)
-                };
-                let gone: Vec<_> =
-                    routes.iter().filter(|(key, _)| wanted(key)).map(|(_, r)| view(r)).collect();
-                routes.retain(|key, _| !wanted(key));
-                let none = Refusal::new(format!("there is no route to {destination} on {interface}"));
-                let _ = reply.send(if gone.is_empty() { Err(none) } else { Ok(gone) });
-            }
-            Request::ImportRoutes { routes: new, reply } => {
-                let before = routes.len();
-                let total = new.len();
-                routes.extend(new.into_iter().map(|route| (route.key.clone(), route)));
-                let added = routes.len() - before;
-                let number = |n: usize| u32::try_from(n).unwrap();
-                let view = ImportView { added: number(added), changed: 0, unchanged: number(total - added) };
-                let _ = reply.send(Ok(view));
-            }
-            Request::ExportRoutes { reply, .. } => {
-                let _ = reply.send(Ok(routes.values().map(RouteEntry::from).collect()));
-            }
-            Request::Drops { reply } => {
-                let _ = reply.send(Ok(Vec::new()));
-            }
-            other => panic!("not asked for in these tests: {other:?}"),
-        }
-    }
-}
-
-fn view(route: &CustomRoute) -> RouteView {
-    RouteView {
-        destination: route.key.destination,
-        next_hop: Some(route.key.next_hop),
-        interface: route.key.interface.clone(),
-        metric: route.metric,
-        weight: route.weight,
-        state: State::Active,
-        reason: String::new(),
-        origin: route.origin.to_string(),
-        packets: 0,
-        bytes: 0,
-    }
-}
 
 fn netroute(line: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
@@ -202,6 +86,39 @@ fn r3_refusals_have_status_1_and_usage_has_2() {
         "-DestinationPrefix is missing",
     );
     expect(&agent.run(&["--help"]), 0, "Exit status", "");
+}
+
+#[test]
+fn services_are_listed_and_shown() {
+    let agent = Agent::start();
+    expect(&agent.run(&["service", "list"]), 0, "default/web  ClusterIP  80/TCP    0/0", "");
+    expect(&agent.run(&["service", "list", "-n", "shop"]), 0, "shop/web", "");
+    expect(&agent.run(&["service", "show", "web"]), 0, "service      default/web\n", "");
+    expect(&agent.run(&["service", "show", "web", "-n", "shop", "-o", "yaml"]), 0, "namespace: shop\n", "");
+    let json = agent.run(&["-o", "json", "service", "list"]);
+    let list: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&list[0]["type"], &list[0]["newFlows"]), (&"ClusterIP".into(), &1.into()));
+    expect(&agent.run(&["service", "show", "db", "-n", "shop"]), 1, "", "there is no Service shop/db\n");
+    expect(&agent.run(&["service", "show"]), 2, "", "<NAME>");
+}
+
+#[test]
+fn flows_are_listed_and_flushed() {
+    let agent = Agent::start();
+    let list = agent.run(&["flow", "list", "--service", "default/web", "--client", "10.0.0.1"]);
+    expect(&list, 0, "10.0.0.1:40000  10.96.0.10:80  10.244.1.5:8080  established", "");
+    expect(&list, 0, "2 more are not shown", "");
+    expect(&agent.run(&["flow", "list", "--state", "reset"]), 0, "no flows\n", "");
+    let json = agent.run(&["-o", "json", "flow", "list", "--limit", "0"]);
+    let view: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&view["total"], view["flows"].as_array().unwrap().len()), (&3.into(), 0));
+    expect(&agent.run(&["flow", "list", "--state", "sleeping"]), 2, "", "established");
+    expect(&agent.run(&["flow", "flush", "--client", "10.0.0.1"]), 0, "removed 1 flow\n", "");
+    expect(&agent.run(&["flow", "flush", "--service", "web"]), 0, "removed 1 flow\n", "");
+    expect(&agent.run(&["flow", "flush", "--all"]), 0, "removed 3 flows\n", "");
+    expect(&agent.run(&["flow", "flush", "--service", "shop/web"]), 1, "", "no Service shop/web is served");
+    expect(&agent.run(&["flow", "flush"]), 2, "", "--all");
+    expect(&agent.run(&["flow", "flush", "--all", "--client", "10.0.0.1"]), 2, "", "cannot be used with");
 }
 
 #[test]
