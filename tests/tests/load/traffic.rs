@@ -37,7 +37,7 @@ fn programs_forward_and_count() -> Result<()> {
     // Empty tries take nothing.
     let memory = attachments.map_memory()?;
     assert!(
-        memory.iter().all(|map| map.capacity > 0 && (map.bytes > 0 || TRIES.contains(&map.map))),
+        memory.iter().all(|map| map.capacity > 0 && (map.bytes > 0 || TRIES.contains(&map.map.as_str()))),
         "{memory:?}"
     );
     Ok(())
