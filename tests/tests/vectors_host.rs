@@ -71,6 +71,14 @@ impl Judge for WrongHost {
         self.host.install(tables)
     }
 
+    fn forget(&mut self) -> Result<()> {
+        self.host.forget()
+    }
+
+    fn wait(&mut self, seconds: u64) -> Result<Option<&'static str>> {
+        self.host.wait(seconds)
+    }
+
     fn run(&mut self, hook: Hook, input: &Input) -> Result<Outcome> {
         let mut outcome = self.host.run(hook, input)?;
         if outcome.action == Action::Redirect {

@@ -39,6 +39,7 @@ pub fn as_vector(tables: &TableSet, hook: Hook, input: &Input) -> Result<Vector>
         hooks: vec![HookText::of(hook)],
         tables: texts(tables)?,
         cases: vec![case],
+        stories: Vec::new(),
         ecmp: None,
     })
 }
@@ -48,7 +49,7 @@ fn expect(tables: &TableSet, hook: Hook, input: &Input) -> Result<Expect> {
     let (verdict, _) = judge_on_host(&host, hook, input);
     let reason = verdict.reason().name().to_owned();
     let Verdict::Forward(exit) = verdict else {
-        return Ok(Expect { reason, via: None, exit: None, route: None, place: None });
+        return Ok(Expect { reason, ..Expect::default() });
     };
     let exit = match exit {
         Exit::SameNic => ExitText::SameNic,
@@ -61,7 +62,7 @@ fn expect(tables: &TableSet, hook: Hook, input: &Input) -> Result<Expect> {
     let slot = counted.routes.keys().next();
     let place = slot.map(|slot| slot.wrapping_sub(tables.routes[&key].stats));
     let route = Some(format!("{}/{}", key.0, key.1));
-    Ok(Expect { reason, via: Some(next_hop_name(*id)), exit: Some(exit), route, place })
+    Ok(Expect { reason, via: Some(next_hop_name(*id)), exit: Some(exit), route, place, ..Expect::default() })
 }
 
 /// The longest prefix of the destination, found by asking them all.
@@ -85,7 +86,7 @@ fn route(tables: &TableSet, input: &Input) -> Result<(IpAddr, u8)> {
 }
 
 fn texts(tables: &TableSet) -> Result<TablesText> {
-    let TableSet { routes, groups, next_hops, ports, names: _ } = tables;
+    let TableSet { routes, groups, next_hops, ports, names: _, services } = tables;
     let empty = Interface::ALL.iter().filter(|interface| !ports.contains_key(&interface.port));
     let next_hops = next_hops.iter().map(|(&id, entry)| Ok((next_hop_name(id), next_hop(id, entry)?)));
     Ok(TablesText {
@@ -98,6 +99,7 @@ fn texts(tables: &TableSet) -> Result<TablesText> {
                 (format!("{address}/{length}"), RouteText::Ids { group: route.group, stats: route.stats })
             })
             .collect::<BTreeMap<_, _>>(),
+        services: services.text.clone(),
     })
 }
 

@@ -43,6 +43,12 @@ macro_rules! each_vector {
             ttl6 "route/ttl6.toml",
             versions "route/versions.toml",
             vlan "route/vlan.toml",
+            service_hairpin "service/hairpin.toml",
+            service_masquerade "service/masquerade.toml",
+            service_no_endpoint "service/no-endpoint.toml",
+            service_no_such_port "service/no-such-port.toml",
+            service_pod_endpoint "service/pod-endpoint.toml",
+            service_protocols "service/protocols.toml",
         }
     };
     (@all $run:path; $($name:ident $file:literal,)+) => {
