@@ -43,12 +43,19 @@ macro_rules! each_vector {
             ttl6 "route/ttl6.toml",
             versions "route/versions.toml",
             vlan "route/vlan.toml",
+            service_affinity "service/affinity.toml",
+            service_endpoint_gone "service/endpoint-gone.toml",
             service_hairpin "service/hairpin.toml",
+            service_half_closed "service/half-closed.toml",
             service_masquerade "service/masquerade.toml",
             service_no_endpoint "service/no-endpoint.toml",
             service_no_such_port "service/no-such-port.toml",
             service_pod_endpoint "service/pod-endpoint.toml",
             service_protocols "service/protocols.toml",
+            service_resets "service/resets.toml",
+            service_source_ranges "service/source-ranges.toml",
+            service_syn "service/syn.toml",
+            service_timers "service/timers.toml",
         }
     };
     (@all $run:path; $($name:ident $file:literal,)+) => {
