@@ -117,8 +117,6 @@ reasons! {
     ServiceFragment = 28 "service-fragment",
     /// To a Service, of a protocol that Services do not have, or with options: dropped.
     ServiceProtocol = 29 "service-protocol",
-    /// ICMP echo request to an address of a Service: answered.
-    EchoAnswered = 30 "echo-answered",
     /// To a Service; the kernel sends it on, to the endpoint.
     Translated = 31 "translated",
     /// No way to the endpoint that was chosen is known: dropped.
@@ -137,7 +135,6 @@ impl Reason {
     /// Each reason has one.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::EchoAnswered => Fate::Answer,
             Self::NoEndpoint
             | Self::NoLocalEndpoint
             | Self::SourceNotAllowed
