@@ -17,13 +17,14 @@ use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use netroute_common::abi;
 use netroute_common::host::Counted;
 use netroute_common::layout::config::Nic;
+use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::Hook;
 
 use crate::vectors::{Action, Bounds, Input, Interface, Judge, NIC_MAC, Outcome, TableSet};
 pub use flows::FlowSet;
 use maps::Maps;
-use services::more;
+pub use services::more;
 use stage::Stage;
 
 /// Why the programs cannot run here at all; not a failure of what is tested.
@@ -136,6 +137,16 @@ impl KernelBench {
     /// The counter of one reason at one hook.
     pub fn verdict(&self, hook: Hook, reason: netroute_common::verdict::Reason) -> Result<Counter> {
         self.maps.verdict(hook, reason)
+    }
+
+    /// `SERVICE_STATS` without the slots that are zero.
+    pub fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>> {
+        self.maps.services.counted()
+    }
+
+    /// What the programs have written into the tables of flows.
+    pub fn flows(&self) -> Result<FlowSet> {
+        self.maps.flows.read()
     }
 
     pub fn tables(&mut self) -> &mut Maps {

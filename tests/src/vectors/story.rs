@@ -161,7 +161,6 @@ impl Telling<'_> {
     /// With a number for each named port.
     fn expect(&mut self, step: &Step, text: &Expect, input: &Input, came: &Outcome) -> Result<Expect> {
         let mut expect = text.clone();
-        let (old, new) = (sides(&input.frame)?, sides(&came.frame)?);
         for (side, is_source) in [(&mut expect.source, true), (&mut expect.destination, false)] {
             let Some((address, name)) = side.as_deref().and_then(|text| text.split_once(":$")) else {
                 continue;
@@ -169,6 +168,7 @@ impl Telling<'_> {
             let port = match self.ports.get(name) {
                 Some(&port) => port,
                 None => {
+                    let (old, new) = (sides(&input.frame)?, sides(&came.frame)?);
                     let (old, new) = if is_source { (old.0, new.0) } else { (old.1, new.1) };
                     self.name_port(name, step, old.port, new.port)
                 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use netroute_common::host::{Capacities, HostTables};
 use netroute_common::layout::route::{
     FIRST_FREE_ID, FIRST_OWN_STATS, Group, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED,
-    KIND_POD, KIND_SERVICE, KIND_UNRESOLVED, MAX_MEMBERS, Member, NextHop, Route, fixed_id,
+    KIND_POD, KIND_SERVICE, KIND_UNRESOLVED, MAX_MEMBERS, Member, NextHop, Route, UNCOUNTED, fixed_id,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ impl Bounds {
     pub const SOURCE_RANGES: u32 = 64;
     pub const SERVICE_STATS: u32 = 64;
     /// Entries in each table of established flows; a flow has two.
-    pub const FLOWS: u32 = 64;
+    pub const FLOWS: u32 = 16;
     /// Entries of what the kernel empties by itself: so many that it does not here.
     pub const OPENING: u32 = 8192;
 }
@@ -161,6 +161,12 @@ impl TableSet {
         tables
     }
 
+    /// A route of the group that stands for a kind, as the agent writes it.
+    pub fn add_fixed_route(&mut self, prefix: (IpAddr, u8), kind: u8) {
+        let group = fixed(self, kind);
+        self.routes.insert(prefix, Route { group, stats: UNCOUNTED });
+    }
+
     /// The longest prefix of a destination, found by asking them all.
     pub fn longest_prefix(&self, destination: IpAddr) -> Option<(IpAddr, u8)> {
         let bits = |address: &IpAddr| match address {
@@ -268,7 +274,11 @@ impl NextHopText {
             kind: read_kind(kind)?,
             alive: (*alive).into(),
             xdp: (*xdp).into(),
-            family: if matches!(gateway, Some(IpAddr::V6(_))) { 6 } else { 4 },
+            family: match gateway {
+                Some(IpAddr::V6(_)) => 6,
+                _ if interface.index == 0 => 0,
+                _ => 4,
+            },
             source_mac: source.unwrap_or(interface.mac),
             destination_mac: hexadecimal::mac(mac)?,
             gateway: address,
