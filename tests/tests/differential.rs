@@ -1,18 +1,21 @@
 //! Host against kernel, on random packets and tables; and that a difference would be seen.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
 use fastrand::Rng;
 use netroute_common::host::Counted;
+use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::differential::{
-    DEFAULT_SEED, Programs, Settings, as_vector, dump, random_input, random_tables, run,
+    DEFAULT_SEED, Programs, Settings, as_vector, dump, random_input, random_service_input, random_services,
+    random_tables, run,
 };
-use netroute_tests::kernel_run::{KernelBench, Unable};
+use netroute_tests::kernel_run::{FlowSet, KernelBench, Unable};
 use netroute_tests::patience::patient;
-use netroute_tests::vectors::{Action, Host, Input, TableSet, Vector, run_cases};
+use netroute_tests::vectors::{Action, Host, Input, TableSet, Vector, judge_on_host, run_cases};
 
 /// No packet, however broken, is judged otherwise in the kernel.
 #[test]
@@ -60,6 +63,8 @@ fn a_difference_is_reported() -> Result<()> {
         (Tampering::RouteLost, " at "),
         (Tampering::VerdictLost, "reason at"),
         (Tampering::RouteCounter, "counters at"),
+        (Tampering::ServiceCounter, "Services: "),
+        (Tampering::FlowLost, "flows: "),
     ] {
         programs.how = how;
         let report = run(&mut programs, settings)?;
@@ -74,18 +79,30 @@ fn a_difference_is_reported() -> Result<()> {
 fn a_dump_is_a_vector() -> Result<()> {
     let mut rng = Rng::with_seed(1);
     for _ in 0..300 {
-        let tables = random_tables(&mut rng);
-        for hook in Hook::ALL {
-            let input = random_input(&mut rng, &tables, hook);
-            let text = dump(&tables, hook, &input)?;
+        let mut tables = random_tables(&mut rng);
+        random_services(&mut rng, &mut tables)?;
+        let host = tables.on_host();
+        let mut before = Vec::new();
+        for hook in Hook::ALL.into_iter().chain(Hook::ALL) {
+            let input = if before.len() < 3 {
+                random_service_input(&mut rng, &tables, &host)?
+            } else {
+                random_input(&mut rng, &tables, hook)
+            };
+            let text = dump(&tables, &before, hook, &input)?;
             let vector: Vector = toml::from_str(&text)?;
             let again = vector.tables.compile()?;
             assert_eq!((&again.routes, &again.groups), (&tables.routes, &tables.groups));
             assert_eq!((&again.next_hops, &again.ports), (&tables.next_hops, &tables.ports));
-            assert_eq!(vector.cases[0].packet.build()?, input);
+            assert_eq!(again.services, tables.services);
+            let last = vector.stories.iter().flat_map(|story| &story.steps).last();
+            let packet = last.map_or_else(|| &vector.cases[0].packet, |step| step.packet.as_ref().unwrap());
+            assert_eq!(packet.build()?, input);
             let ran = run_cases(&vector, &mut Host::default(), false)?;
             assert!(ran.failures.is_empty(), "{}\n{text}", ran.failures.join("\n"));
-            assert_eq!(toml::to_string(&as_vector(&tables, hook, &input)?)?, text);
+            assert_eq!(toml::to_string(&as_vector(&tables, &before, hook, &input)?)?, text);
+            let _ = judge_on_host(&host, hook, &input);
+            before.push((hook, input));
         }
     }
     Ok(())
@@ -112,6 +129,8 @@ enum Tampering {
     RouteLost,
     VerdictLost,
     RouteCounter,
+    ServiceCounter,
+    FlowLost,
 }
 
 /// The kernel, with one thing about it changed behind the comparison's back.
@@ -167,5 +186,21 @@ impl Programs for Tampered {
             counter.bytes = counter.bytes.wrapping_mul(2).wrapping_add(1);
         }
         Ok(counted)
+    }
+
+    fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>> {
+        let mut services = self.bench.services()?;
+        if self.how == Tampering::ServiceCounter {
+            services.values_mut().for_each(|counter| counter.packets *= 2);
+        }
+        Ok(services)
+    }
+
+    fn flows(&self) -> Result<FlowSet> {
+        let mut flows = self.bench.flows()?;
+        if self.how == Tampering::FlowLost {
+            flows.flows4.pop_last();
+        }
+        Ok(flows)
     }
 }

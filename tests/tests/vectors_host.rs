@@ -26,13 +26,16 @@ fn run(file: &str) -> Result<()> {
 
 /// Facts of the data plane that must have a vector.
 #[test]
-fn the_facts_of_routing_are_covered() -> Result<()> {
+fn the_facts_of_routing_and_services_are_covered() -> Result<()> {
     let mut covered = BTreeSet::new();
     for file in files()? {
         covered.extend(Vector::read(&file)?.covers);
     }
-    let wanted = ["R1", "R2", "R3", "R10", "R11", "R12", "R14", "N10", "N11", "X1", "X3"];
-    let missing: Vec<_> = wanted.into_iter().filter(|id| !covered.contains(*id)).collect();
+    let routing = ["R1", "R2", "R3", "R10", "R11", "R12", "R14", "N10", "N11", "X1", "X3"];
+    let services = ["S3", "S4", "S6", "S10", "S12", "S14", "S17", "S18", "S19", "S20", "S24", "S25"];
+    let flows = ["N1", "N4", "N6", "N7", "N8", "N9", "N15"];
+    let wanted = routing.into_iter().chain(services).chain(flows);
+    let missing: Vec<_> = wanted.filter(|id| !covered.contains(*id)).collect();
     assert!(missing.is_empty(), "no vector covers {missing:?}");
     Ok(())
 }
@@ -53,11 +56,29 @@ fn a_wrong_judge_is_found_out() -> Result<()> {
     Ok(())
 }
 
+/// Negative control: the same of stories, and a judge that forgets flows.
+#[test]
+fn a_wrong_judge_of_stories_is_found_out() -> Result<()> {
+    for file in ["service/protocols.toml", "service/udp-checksum.toml", "service/masquerade.toml"] {
+        let vector = Vector::read(file)?;
+        for (wrong, what) in [(Wrong::Byte, "frame"), (Wrong::Action, "action"), (Wrong::Counter, "counters")]
+        {
+            let ran = run_cases(&vector, &mut WrongHost { host: Host::default(), wrong }, false)?;
+            assert!(ran.failures.iter().any(|line| line.contains(what)), "{file}, {wrong:?}");
+        }
+    }
+    let vector = Vector::read("service/syn.toml")?;
+    let ran = run_cases(&vector, &mut WrongHost { host: Host::default(), wrong: Wrong::Memory }, false)?;
+    assert!(ran.failures.iter().any(|line| line.contains("Services")), "{:?}", ran.failures);
+    Ok(())
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Wrong {
     Byte,
     Action,
     Counter,
+    Memory,
 }
 
 /// The host, wrong about forwarded packets.
@@ -71,6 +92,14 @@ impl Judge for WrongHost {
         self.host.install(tables)
     }
 
+    fn forget(&mut self) -> Result<()> {
+        self.host.forget()
+    }
+
+    fn wait(&mut self, seconds: u64) -> Result<Option<&'static str>> {
+        self.host.wait(seconds)
+    }
+
     fn run(&mut self, hook: Hook, input: &Input) -> Result<Outcome> {
         let mut outcome = self.host.run(hook, input)?;
         if outcome.action == Action::Redirect {
@@ -80,6 +109,7 @@ impl Judge for WrongHost {
                 Wrong::Counter => {
                     outcome.counted.next_hops.values_mut().for_each(|counter| counter.bytes += 1)
                 }
+                Wrong::Memory => self.host.forget()?,
             }
         }
         Ok(outcome)

@@ -179,9 +179,9 @@ fn add<K: Ord>(
     replace: bool,
 ) -> bool {
     let mut flows = flows.borrow_mut();
-    if flows.contains_key(&key) {
+    if let Some(held) = flows.get_mut(&key) {
         if replace {
-            flows.insert(key, *flow);
+            *held = *flow;
         }
         return replace;
     }

@@ -48,11 +48,11 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         };
         let after = bench.verdict(*hook, verdict.reason()).expect("counters");
         let one = Counter { packets: before.packets + 1, bytes: before.bytes + input.frame.len() as u64 };
-        let same = action == Action::of(verdict, hook) && frame == on_host && after == one;
+        let same = action == Action::of(verdict, *hook) && frame == on_host && after == one;
         assert!(
             same,
             "host {verdict:?}, kernel {action:?}, counted {after:?} after {before:?}; save as a vector:\n{}",
-            dump(tables, *hook, input).expect("a vector")
+            dump(tables, &[], *hook, input).expect("a vector")
         );
         Corpus::Keep
     })

@@ -1,91 +1,112 @@
 //! A packet and its tables as a vector, to be saved once it has shown something.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
+use netroute_common::host::HostTables;
 use netroute_common::layout::route::{Group, Member, NextHop};
+use netroute_common::layout::service::ServiceCounter;
+use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Exit, Hook, Verdict};
 
 use crate::vectors::{
-    Case, ExitText, Expect, GroupText, HookText, Input, Interface, MemberText, NextHopText, PacketText,
-    RouteText, TableSet, TablesText, Vector, judge_on_host, kind_name, to_hexadecimal,
+    ActionText, Case, ExitText, Expect, GroupText, HookText, Input, Interface, MemberText, NextHopText,
+    PacketText, RouteText, Step, Story, TableSet, TablesText, Vector, counted_services, judge_on_host,
+    kind_name, sides, to_hexadecimal,
 };
 
 /// The text of [`as_vector`].
-pub fn dump(tables: &TableSet, hook: Hook, input: &Input) -> Result<String> {
-    Ok(toml::to_string(&as_vector(tables, hook, input)?)?)
+pub fn dump(tables: &TableSet, before: &[(Hook, Input)], hook: Hook, input: &Input) -> Result<String> {
+    Ok(toml::to_string(&as_vector(tables, before, hook, input)?)?)
 }
 
-/// A vector that expects what the host says.
-pub fn as_vector(tables: &TableSet, hook: Hook, input: &Input) -> Result<Vector> {
-    let packet = PacketText {
-        raw: Some(to_hexadecimal(&input.frame)),
-        segment: input.segment,
-        nic_vlan_tag: input.nic_vlan_tag.then_some(true),
-        ..PacketText::default()
-    };
-    let case = Case {
-        name: "as found".into(),
-        hooks: None,
-        packet,
-        cuts: None,
-        expect: expect(tables, hook, input)?,
-        host_only: None,
-    };
+/// A vector that expects what the host says: a case, or a story if there were packets before.
+pub fn as_vector(tables: &TableSet, before: &[(Hook, Input)], hook: Hook, input: &Input) -> Result<Vector> {
+    let host = tables.on_host();
+    let told = before.iter().map(|(hook, input)| step(tables, &host, *hook, input));
+    let mut steps = told.collect::<Result<Vec<_>>>()?;
+    let expect = expect(tables, &host, hook, input)?;
+    let (mut cases, mut stories) = (Vec::new(), Vec::new());
+    let (name, packet) = ("as found".to_owned(), packet(input));
+    if before.is_empty() {
+        cases.push(Case { name, hooks: None, packet, cuts: None, expect, host_only: None });
+    } else {
+        let (packet, expect) = (Some(packet), Some(expect));
+        let hook = Some(HookText::of(hook));
+        steps.push(Step { name: name.clone(), hook, packet, expect, ..Step::default() });
+        stories.push(Story { name, hooks: None, host_only: None, steps });
+    }
     Ok(Vector {
         name: "What this packet shows".into(),
         covers: vec!["R12".into()],
         hooks: vec![HookText::of(hook)],
         tables: texts(tables)?,
-        cases: vec![case],
+        cases,
+        stories,
         ecmp: None,
     })
 }
 
-fn expect(tables: &TableSet, hook: Hook, input: &Input) -> Result<Expect> {
-    let host = tables.on_host();
-    let (verdict, _) = judge_on_host(&host, hook, input);
-    let reason = verdict.reason().name().to_owned();
-    let Verdict::Forward(exit) = verdict else {
-        return Ok(Expect { reason, via: None, exit: None, route: None, place: None });
+fn step(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Result<Step> {
+    let expect = Some(expect(tables, host, hook, input)?);
+    let (hook, packet) = (Some(HookText::of(hook)), Some(packet(input)));
+    Ok(Step { name: "before".into(), hook, packet, expect, ..Step::default() })
+}
+
+fn packet(input: &Input) -> PacketText {
+    PacketText {
+        raw: Some(to_hexadecimal(&input.frame)),
+        segment: input.segment,
+        nic_vlan_tag: input.nic_vlan_tag.then_some(true),
+        ..PacketText::default()
+    }
+}
+
+/// What the host says of a packet after those that it has seen.
+fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Result<Expect> {
+    let (counted, services) = (host.counted(), counted_services(host));
+    let (verdict, frame) = judge_on_host(host, hook, input);
+    let mut expect = Expect { reason: verdict.reason().name().to_owned(), ..Expect::default() };
+    expect.action = matches!(verdict, Verdict::Drop(_)).then_some(ActionText::Drop);
+    let counter = |counters: &BTreeMap<u32, ServiceCounter>, service: &u32| {
+        counters.get(service).copied().unwrap_or_default()
     };
-    let exit = match exit {
+    let after = counted_services(host);
+    if let Some(service) =
+        after.keys().find(|&service| counter(&after, service) != counter(&services, service))
+    {
+        let name = tables.services.names.iter().find(|(_, index)| *index == service);
+        expect.service = name.map(|(name, _)| name.clone());
+        expect.new_flow = counter(&after, service).new_flows != counter(&services, service).new_flows;
+    }
+    if let (Ok(old), Ok(new)) = (sides(&input.frame), sides(&frame)) {
+        expect.source = (old.0 != new.0).then(|| SocketAddr::new(new.0.address, new.0.port).to_string());
+        expect.destination = (old.1 != new.1).then(|| SocketAddr::new(new.1.address, new.1.port).to_string());
+    }
+    let Verdict::Forward(exit) = verdict else { return Ok(expect) };
+    expect.exit = Some(match exit {
         Exit::SameNic => ExitText::SameNic,
         Exit::Port(_) | Exit::Interface(_) => ExitText::Interface,
         Exit::Pod(_) => ExitText::Pod,
-    };
-    let counted = host.counted();
-    let id = counted.next_hops.keys().next().context("forwarded, but no next hop counted")?;
-    let key = route(tables, input)?;
-    let slot = counted.routes.keys().next();
-    let place = slot.map(|slot| slot.wrapping_sub(tables.routes[&key].stats));
-    let route = Some(format!("{}/{}", key.0, key.1));
-    Ok(Expect { reason, via: Some(next_hop_name(*id)), exit: Some(exit), route, place })
+    });
+    let after = host.counted();
+    let id = more(&counted.next_hops, &after.next_hops).context("forwarded, but no next hop counted")?;
+    let key = tables.longest_prefix(sides(&frame)?.1.address).context("forwarded without a route")?;
+    let slot = more(&counted.routes, &after.routes);
+    expect.via = Some(next_hop_name(id));
+    expect.place = slot.map(|slot| slot.wrapping_sub(tables.routes[&key].stats));
+    expect.route = Some(format!("{}/{}", key.0, key.1));
+    Ok(expect)
 }
 
-/// The longest prefix of the destination, found by asking them all.
-fn route(tables: &TableSet, input: &Input) -> Result<(IpAddr, u8)> {
-    let octets = |range: std::ops::Range<usize>| input.frame.get(range).context("no IP header");
-    let v6 = input.frame.get(12) == Some(&0x86);
-    let bits = |address: &IpAddr| match address {
-        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
-        IpAddr::V6(address) => address.to_bits(),
-    };
-    let destination = if v6 {
-        u128::from_be_bytes(octets(38..54)?.try_into()?)
-    } else {
-        u128::from(u32::from_be_bytes(octets(30..34)?.try_into()?)) << 96
-    };
-    let matching = tables.routes.keys().filter(|(address, length)| {
-        let differing = (bits(address) ^ destination).leading_zeros();
-        address.is_ipv6() == v6 && differing >= u32::from(*length)
-    });
-    matching.max_by_key(|(_, length)| *length).copied().context("forwarded without a route")
+/// The counter that counted.
+fn more(before: &BTreeMap<u32, Counter>, after: &BTreeMap<u32, Counter>) -> Option<u32> {
+    after.iter().find(|(slot, counter)| before.get(slot) != Some(counter)).map(|(slot, _)| *slot)
 }
 
 fn texts(tables: &TableSet) -> Result<TablesText> {
-    let TableSet { routes, groups, next_hops, ports, names: _ } = tables;
+    let TableSet { routes, groups, next_hops, ports, names: _, services } = tables;
     let empty = Interface::ALL.iter().filter(|interface| !ports.contains_key(&interface.port));
     let next_hops = next_hops.iter().map(|(&id, entry)| Ok((next_hop_name(id), next_hop(id, entry)?)));
     Ok(TablesText {
@@ -98,6 +119,7 @@ fn texts(tables: &TableSet) -> Result<TablesText> {
                 (format!("{address}/{length}"), RouteText::Ids { group: route.group, stats: route.stats })
             })
             .collect::<BTreeMap<_, _>>(),
+        services: services.text.clone(),
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod dump;
 mod packets;
+mod services;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -13,27 +14,35 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 pub use fastrand::Rng;
 use netroute_common::host::{Counted, HostTables};
+use netroute_common::layout::flow::Flow;
+use netroute_common::layout::service::{Affinity, ServiceCounter};
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
 
-use crate::kernel_run::{KernelBench, is_invalid};
-use crate::vectors::{Action, Input, TableSet, judge_on_host};
+use crate::kernel_run::{FlowSet, KernelBench, is_invalid, more};
+use crate::vectors::{Action, Input, Judge, TableSet, counted_services, judge_on_host};
 
 pub use dump::{as_vector, dump};
 pub use packets::random_input;
+pub use services::{random_service_input, random_services};
 pub use tables::random_tables;
 
 /// The kernel's side of the comparison.
 pub trait Programs {
+    /// Replaces all tables, those of flows by empty ones.
     fn install(&mut self, tables: &TableSet) -> Result<()>;
     fn test_run(&self, hook: Hook, input: &Input) -> Result<(Action, Vec<u8>)>;
     fn verdict(&self, hook: Hook, reason: Reason) -> Result<Counter>;
     fn counted(&self, hook: Hook) -> Result<Counted>;
+    /// What was counted for Services.
+    fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>>;
+    fn flows(&self) -> Result<FlowSet>;
 }
 
 impl Programs for KernelBench {
     fn install(&mut self, tables: &TableSet) -> Result<()> {
-        crate::vectors::Judge::install(self, tables)
+        Judge::install(self, tables)?;
+        self.forget()
     }
 
     fn test_run(&self, hook: Hook, input: &Input) -> Result<(Action, Vec<u8>)> {
@@ -46,6 +55,14 @@ impl Programs for KernelBench {
 
     fn counted(&self, hook: Hook) -> Result<Counted> {
         Self::counted(self, hook)
+    }
+
+    fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>> {
+        Self::services(self)
+    }
+
+    fn flows(&self) -> Result<FlowSet> {
+        Self::flows(self)
     }
 }
 
@@ -81,6 +98,8 @@ pub struct Report {
     /// Frames that this kernel takes no test run of.
     pub refused: u32,
     pub tables: u32,
+    /// Entries of flows, after the last packet of each of the tables.
+    pub flows: usize,
     pub duration: Duration,
     /// The first difference, with a vector that shows it.
     pub difference: Option<String>,
@@ -96,7 +115,8 @@ pub fn run(programs: &mut dyn Programs, settings: Settings) -> Result<Report> {
         let now = left.min(settings.per_tables);
         left -= now;
         report.tables += 1;
-        let tables = random_tables(&mut rng);
+        let mut tables = random_tables(&mut rng);
+        random_services(&mut rng, &mut tables)?;
         programs.install(&tables)?;
         let mut round = Round::begin(programs, &tables)?;
         report.difference = round.run(&mut rng, now, &mut report)?;
@@ -112,9 +132,12 @@ pub fn run(programs: &mut dyn Programs, settings: Settings) -> Result<Report> {
 struct Round<'a> {
     programs: &'a mut dyn Programs,
     tables: &'a TableSet,
-    hosts: [HostTables; 3],
+    host: HostTables,
     /// What the counters of the kernel must be.
     expected: [Counted; 3],
+    services_before: BTreeMap<u32, ServiceCounter>,
+    /// Packets that left something behind.
+    before: Vec<(Hook, Input)>,
 }
 
 impl<'a> Round<'a> {
@@ -123,19 +146,33 @@ impl<'a> Round<'a> {
         for (hook, expected) in Hook::ALL.into_iter().zip(&mut expected) {
             *expected = programs.counted(hook)?;
         }
-        Ok(Self { programs, tables, hosts: Hook::ALL.map(|_| tables.on_host()), expected })
+        let services_before = programs.services()?;
+        let (host, before) = (tables.on_host(), Vec::new());
+        Ok(Self { programs, tables, host, expected, services_before, before })
     }
 
     fn run(&mut self, rng: &mut Rng, packets: u32, report: &mut Report) -> Result<Option<String>> {
         for _ in 0..packets {
             let place = rng.usize(..Hook::ALL.len());
             let hook = Hook::ALL[place];
-            let input = random_input(rng, self.tables, hook);
+            let input = if rng.bool() {
+                random_input(rng, self.tables, hook)
+            } else {
+                random_service_input(rng, self.tables, &self.host)?
+            };
+            let counted = counted_services(&self.host);
             if let Some(difference) = self.one(place, &input, report)? {
-                return Ok(Some(format!("{difference}\n{}", dump(self.tables, hook, &input)?)));
+                let vector = dump(self.tables, &self.before, hook, &input)?;
+                return Ok(Some(format!("{difference}\n{vector}")));
+            }
+            if counted != counted_services(&self.host) {
+                self.before.push((hook, input));
             }
         }
-        self.counters()
+        Ok(match self.counters()? {
+            None => self.left_behind(report)?,
+            difference => difference,
+        })
     }
 
     fn one(&mut self, place: usize, input: &Input, report: &mut Report) -> Result<Option<String>> {
@@ -148,7 +185,7 @@ impl<'a> Round<'a> {
             }
             Err(error) => return Err(error),
         };
-        let (verdict, on_host) = judge_on_host(&self.hosts[place], hook, input);
+        let (verdict, on_host) = judge_on_host(&self.host, hook, input);
         let reason = verdict.reason();
         let is_v6 = input.frame.get(12..14) == Some(&[0x86, 0xdd]);
         *report.packets.entry((hook, is_v6)).or_default() += 1;
@@ -171,12 +208,10 @@ impl<'a> Round<'a> {
 
     /// All counters, after all packets.
     fn counters(&mut self) -> Result<Option<String>> {
-        let forwarded = self.hosts.each_ref().map(HostTables::counted);
-        for counted in &forwarded {
-            for expected in &mut self.expected {
-                add(&mut expected.routes, &counted.routes);
-                add(&mut expected.next_hops, &counted.next_hops);
-            }
+        let forwarded = self.host.counted();
+        for expected in &mut self.expected {
+            add(&mut expected.routes, &forwarded.routes);
+            add(&mut expected.next_hops, &forwarded.next_hops);
         }
         for (hook, expected) in Hook::ALL.into_iter().zip(&self.expected) {
             let counted = self.programs.counted(hook)?;
@@ -189,6 +224,34 @@ impl<'a> Round<'a> {
         }
         Ok(None)
     }
+
+    /// Flows, affinity and the counters of Services, after all packets.
+    fn left_behind(&mut self, report: &mut Report) -> Result<Option<String>> {
+        let on_host = FlowSet {
+            flows4: self.host.services.flows4.borrow().clone(),
+            flows6: self.host.services.flows6.borrow().clone(),
+            affinity: self.host.services.affinity.borrow().clone(),
+        };
+        report.flows += on_host.flows4.len() + on_host.flows6.len();
+        let in_kernel = timeless(&self.programs.flows()?);
+        let on_host = timeless(&on_host);
+        if in_kernel != on_host {
+            return Ok(Some(format!("flows: host {on_host:#?}, kernel {in_kernel:#?}")));
+        }
+        let on_host = counted_services(&self.host);
+        let in_kernel = more(&self.programs.services()?, &self.services_before);
+        let same = in_kernel == on_host;
+        Ok((!same).then(|| format!("Services: host {on_host:?}, kernel {in_kernel:?}")))
+    }
+}
+
+/// All but the times, of which there is one for each side.
+fn timeless(flows: &FlowSet) -> FlowSet {
+    let mut flows = flows.clone();
+    let entries = flows.flows4.values_mut().chain(flows.flows6.values_mut());
+    entries.for_each(|flow| *flow = Flow { seen: 0, touched: 0, ..*flow });
+    flows.affinity.values_mut().for_each(|entry| *entry = Affinity { used: 0, ..*entry });
+    flows
 }
 
 fn add(sum: &mut BTreeMap<u32, Counter>, more: &BTreeMap<u32, Counter>) {

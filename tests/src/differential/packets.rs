@@ -116,7 +116,7 @@ fn addresses(rng: &mut Rng, tables: &TableSet, v6: bool) -> String {
 }
 
 /// A few changes of the kind that a broken or a hostile sender makes.
-fn damage(rng: &mut Rng, frame: &mut Vec<u8>) {
+pub(super) fn damage(rng: &mut Rng, frame: &mut Vec<u8>) {
     for _ in 0..rng.u8(1..4) {
         match rng.u8(..8) {
             0..3 => flip(rng, frame, 60),

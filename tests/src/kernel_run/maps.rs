@@ -17,6 +17,8 @@ use netroute_common::layout::strides::Block;
 use netroute_common::verdict::{Hook, Reason, verdict_slot};
 use zerocopy::FromZeros;
 
+use super::flows::FlowMaps;
+use super::services::ServiceMaps;
 use crate::vectors::TableSet;
 
 pub struct Maps {
@@ -32,13 +34,14 @@ pub struct Maps {
     verdicts: PerCpuArray<MapData, Counter>,
     route_stats: PerCpuArray<MapData, Counter>,
     next_hop_stats: PerCpuArray<MapData, Counter>,
+    pub services: ServiceMaps,
+    pub flows: FlowMaps,
 }
 
 impl Maps {
     pub fn take(object: &mut Ebpf) -> Result<Self> {
-        let mut map = |name: &str| -> Result<Map> {
-            object.take_map(name).with_context(|| format!("no map {name} in the object"))
-        };
+        let (services, flows) = (ServiceMaps::take(object)?, FlowMaps::take(object)?);
+        let mut map = |name: &str| take(object, name);
         Ok(Self {
             routes4: map(abi::MAP_ROUTES4)?.try_into()?,
             root4: map(abi::MAP_ROOT4)?.try_into()?,
@@ -51,11 +54,14 @@ impl Maps {
             verdicts: map(abi::MAP_VERDICTS)?.try_into()?,
             route_stats: map(abi::MAP_ROUTE_STATS)?.try_into()?,
             next_hop_stats: map(abi::MAP_NEXTHOP_STATS)?.try_into()?,
+            services,
+            flows,
         })
     }
 
     /// From the entries of `old` to those of `new`; what is in both is left as it is.
     pub fn replace(&mut self, old: &TableSet, new: &TableSet) -> Result<()> {
+        self.services.replace(&old.services, &new.services)?;
         for (&(address, length), _) in changed(&new.routes, &old.routes) {
             match address {
                 IpAddr::V4(address) => self.routes4.remove(&key4(length, address.octets()))?,
@@ -132,8 +138,12 @@ impl Maps {
     }
 }
 
+pub fn take(object: &mut Ebpf, name: &str) -> Result<Map> {
+    object.take_map(name).with_context(|| format!("no map {name} in the object"))
+}
+
 /// Entries of `after` that `before` lacks or has otherwise.
-fn changed<'a, K: Ord, V: PartialEq>(
+pub fn changed<'a, K: Ord, V: PartialEq>(
     before: &BTreeMap<K, V>,
     after: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = (&'a K, &'a V)> {

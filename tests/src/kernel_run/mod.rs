@@ -3,7 +3,9 @@
 //! It fills maps and reads counters by their layout only; it must not know what the programs
 //! decide.
 
+mod flows;
 mod maps;
+mod services;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -15,11 +17,14 @@ use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use netroute_common::abi;
 use netroute_common::host::Counted;
 use netroute_common::layout::config::Nic;
+use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::Hook;
 
 use crate::vectors::{Action, Bounds, Input, Interface, Judge, NIC_MAC, Outcome, TableSet};
+pub use flows::FlowSet;
 use maps::Maps;
+pub use services::more;
 use stage::Stage;
 
 /// Why the programs cannot run here at all; not a failure of what is tested.
@@ -74,6 +79,16 @@ impl KernelBench {
             (abi::MAP_NEXTHOPS, Bounds::NEXT_HOPS),
             (abi::MAP_NEXTHOP_STATS, Bounds::NEXT_HOPS),
             (abi::MAP_ROUTE_STATS, Bounds::ROUTE_STATS),
+            (abi::MAP_FRONTENDS, Bounds::FRONT_ENDS),
+            (abi::MAP_SLOTS, Bounds::SLOTS),
+            (abi::MAP_BACKENDS, Bounds::BACKENDS),
+            (abi::MAP_SOURCE_RANGES, Bounds::SOURCE_RANGES),
+            (abi::MAP_SERVICE_STATS, Bounds::SERVICE_STATS),
+            (abi::MAP_FLOWS4, Bounds::FLOWS),
+            (abi::MAP_FLOWS6, Bounds::FLOWS),
+            (abi::MAP_OPENING4, Bounds::OPENING),
+            (abi::MAP_OPENING6, Bounds::OPENING),
+            (abi::MAP_AFFINITY, Bounds::OPENING),
         ] {
             loader.map_max_entries(map, entries);
         }
@@ -124,6 +139,16 @@ impl KernelBench {
         self.maps.verdict(hook, reason)
     }
 
+    /// `SERVICE_STATS` without the slots that are zero.
+    pub fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>> {
+        self.maps.services.counted()
+    }
+
+    /// What the programs have written into the tables of flows.
+    pub fn flows(&self) -> Result<FlowSet> {
+        self.maps.flows.read()
+    }
+
     pub fn tables(&mut self) -> &mut Maps {
         &mut self.maps
     }
@@ -136,9 +161,19 @@ impl Judge for KernelBench {
         Ok(())
     }
 
+    fn forget(&mut self) -> Result<()> {
+        self.maps.flows.clear()
+    }
+
+    fn wait(&mut self, seconds: u64) -> Result<Option<&'static str>> {
+        let aged = self.maps.flows.age(seconds)?;
+        Ok((!aged).then_some("the kernel's clock has not run for so long"))
+    }
+
     fn run(&mut self, hook: Hook, input: &Input) -> Result<Outcome> {
         let verdicts = |bench: &Self| Hook::ALL.map(|hook| bench.maps.verdicts(hook));
         let (verdicts_before, before) = (verdicts(self), self.maps.counted_at_all()?);
+        let services_before = self.maps.services.counted()?;
         let (action, frame) = self.test_run(hook, input)?;
         let mut counted = minus(&self.maps.counted_at_all()?, &before)?;
         for ((at, before), after) in Hook::ALL.into_iter().zip(verdicts_before).zip(verdicts(self)) {
@@ -149,7 +184,8 @@ impl Judge for KernelBench {
                 bail!("counted at {}: {more:?}", at.name());
             }
         }
-        Ok(Outcome { action, frame, counted, exit: None })
+        let services = more(&self.maps.services.counted()?, &services_before);
+        Ok(Outcome { action, frame, counted, services, exit: None })
     }
 
     fn forward(&mut self, hook: Hook, input: &Input) -> Result<Vec<u8>> {

@@ -25,14 +25,17 @@ impl Interface {
     pub const ALL: [Self; 4] =
         [NIC, interface("out", 12, 1), interface("other", 13, 2), interface("pod", 14, 3)];
 
+    /// Of next hops that are on none.
+    const NONE: Self = Self { name: "none", index: 0, mac: [0; 6], port: 0 };
+
     pub fn named(name: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|interface| interface.name == name) {
+        match Self::ALL.into_iter().chain([Self::NONE]).find(|interface| interface.name == name) {
             Some(interface) => Ok(interface),
             None => bail!("no interface `{name}`: there are nic, out, other and pod"),
         }
     }
 
     pub fn with_index(index: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|interface| interface.index == index)
+        Self::ALL.into_iter().chain([Self::NONE]).find(|interface| interface.index == index)
     }
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use netroute_common::verdict::Hook;
 
 use super::outcome::Outcome;
+use super::story::run_story;
 use super::tables::TableSet;
 use super::{Case, Vector};
 
@@ -17,8 +18,14 @@ pub struct Input {
 
 /// What judges packets: the library, or the programs in the kernel.
 pub trait Judge {
-    /// Replaces all tables.
+    /// Replaces all tables but those of flows.
     fn install(&mut self, tables: &TableSet) -> Result<()>;
+
+    /// Forgets all flows, and who had which endpoint.
+    fn forget(&mut self) -> Result<()>;
+
+    /// Lets time pass for all flows; or why it cannot.
+    fn wait(&mut self, seconds: u64) -> Result<Option<&'static str>>;
 
     /// One packet, with all that it changed.
     fn run(&mut self, hook: Hook, input: &Input) -> Result<Outcome>;
@@ -40,7 +47,7 @@ pub struct Ran {
     pub skipped: Vec<String>,
 }
 
-/// Runs all cases of `vector`; `kernel` says whether cases for the host alone are left out.
+/// Runs all cases and stories of `vector`; `kernel` says whether what is for the host alone is left out.
 pub fn run_cases(vector: &Vector, judge: &mut dyn Judge, kernel: bool) -> Result<Ran> {
     let mut ran = Ran::default();
     let tables = vector.tables.compile()?;
@@ -52,6 +59,15 @@ pub fn run_cases(vector: &Vector, judge: &mut dyn Judge, kernel: bool) -> Result
         }
         run_case(vector, case, &tables, judge, &mut ran).with_context(|| format!("case `{}`", case.name))?;
     }
+    for story in &vector.stories {
+        if kernel && let Some(reason) = &story.host_only {
+            ran.skipped.push(format!("{}: {reason}", story.name));
+            continue;
+        }
+        let told = run_story(vector, story, judge, &mut ran);
+        told.with_context(|| format!("story `{}`", story.name))?;
+    }
+    judge.forget()?;
     Ok(ran)
 }
 
@@ -79,6 +95,9 @@ fn run_case(
             if let Some(reason) = judge.refuses(hook, input) {
                 ran.skipped.push(format!("{label}: {reason}"));
                 continue;
+            }
+            if !vector.tables.services.is_empty() {
+                judge.forget()?;
             }
             let expected = case.expect.outcome(tables, hook, input)?;
             let came = judge.run(hook, input).context(label.clone())?;

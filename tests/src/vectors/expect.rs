@@ -1,17 +1,23 @@
 //! What a vector expects, made into the exact outcome: bytes from the input and the expectation,
 //! nothing from the packet logic.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail, ensure};
 use netroute_common::host::Counted;
+use netroute_common::layout::route::KIND_POD;
+use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Exit, Hook, Reason};
 use serde::{Deserialize, Serialize};
 
+use super::cast::NIC;
 use super::check::Input;
 use super::outcome::{Action, Outcome};
+use super::rewrite::{rewrite, sides, sum};
 use super::tables::{Bounds, TableSet, read_prefix};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Expect {
     /// A reason by its name.
@@ -19,9 +25,25 @@ pub struct Expect {
     /// The next hop; only of forwarded packets, and always of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
+    /// If it is not the way that the next hop's kind and interface suggest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitText>,
-    /// The prefix whose counter counts it, if there is more than one.
+    /// Of packets that are not forwarded; pass if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<ActionText>,
+    /// `address` or `address:port` that the packet is from afterwards, if that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Likewise, that it is to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// The Service port that counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Whether that counts it as the first of a flow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_flow: bool,
+    /// The prefix whose counter counts it, if it is not the longest of the new destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
     /// Place of the next hop in the group, if the group names it twice.
@@ -40,6 +62,13 @@ pub enum ExitText {
     Pod,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActionText {
+    Pass,
+    Drop,
+}
+
 impl Expect {
     pub fn outcome(&self, tables: &TableSet, hook: Hook, input: &Input) -> Result<Outcome> {
         let reason =
@@ -47,36 +76,75 @@ impl Expect {
         let one = Counter { packets: 1, bytes: u64::try_from(input.frame.len())? };
         let mut counted = Counted::default();
         counted.verdicts.insert(reason, one);
+        let mut frame = input.frame.clone();
+        if self.source.is_some() || self.destination.is_some() {
+            rewrite(&mut frame, self.source.as_deref(), self.destination.as_deref())?;
+        }
+        let services = self.services(tables, reason, one)?;
         if reason != Reason::Forwarded {
             ensure!(self.via.is_none() && self.exit.is_none(), "`via` and `exit` are for forwarded packets");
-            return Ok(Outcome { action: Action::Pass, frame: input.frame.clone(), counted, exit: None });
+            let action = match self.action.unwrap_or(ActionText::Pass) {
+                ActionText::Pass => Action::Pass,
+                ActionText::Drop => Action::Drop,
+            };
+            return Ok(Outcome { action, frame, counted, services, exit: None });
         }
+        ensure!(self.action.is_none(), "`action` is for packets that are not forwarded");
         let (id, next_hop) = tables.next_hop(self.via.as_deref().context("forwarded without `via`")?)?;
         counted.next_hops.insert(id, one);
-        let slot = self.stats(tables, id)?;
+        let slot = self.stats(tables, &frame, id)?;
         if slot < Bounds::ROUTE_STATS {
             counted.routes.insert(slot, one);
         }
-        let (action, exit) = match (self.exit.context("forwarded without `exit`")?, hook) {
+        let usual = match next_hop.kind {
+            KIND_POD => ExitText::Pod,
+            _ if hook == Hook::XdpNic && next_hop.ifindex == NIC.index => ExitText::SameNic,
+            _ => ExitText::Interface,
+        };
+        let (action, exit) = match (self.exit.unwrap_or(usual), hook) {
             (ExitText::SameNic, Hook::XdpNic) => (Action::Reflect, Exit::SameNic),
             (ExitText::Interface, Hook::XdpNic) => (Action::Redirect, Exit::Port(next_hop.port)),
             (ExitText::Interface, _) => (Action::Redirect, Exit::Interface(next_hop.ifindex)),
             (ExitText::Pod, Hook::TcNic | Hook::TcPod) => (Action::Redirect, Exit::Pod(next_hop.ifindex)),
             (exit, _) => bail!("no exit {exit:?} at {}", hook.name()),
         };
-        let mut frame = input.frame.clone();
         frame[0..6].copy_from_slice(&next_hop.destination_mac);
         frame[6..12].copy_from_slice(&next_hop.source_mac);
         hop(&mut frame)?;
-        Ok(Outcome { action, frame, counted, exit: Some(exit) })
+        Ok(Outcome { action, frame, counted, services, exit: Some(exit) })
     }
 
-    fn stats(&self, tables: &TableSet, next_hop: u32) -> Result<u32> {
-        let route = match &self.route {
-            Some(prefix) => tables.routes.get(&read_prefix(prefix)?),
-            None if tables.routes.len() == 1 => tables.routes.values().next(),
-            None => bail!("more than one route: say which by `route`"),
+    fn services(
+        &self,
+        tables: &TableSet,
+        reason: Reason,
+        one: Counter,
+    ) -> Result<BTreeMap<u32, ServiceCounter>> {
+        let Some(name) = &self.service else {
+            ensure!(!self.new_flow, "`new-flow` without `service`");
+            return Ok(BTreeMap::new());
         };
+        let counter = match reason {
+            Reason::NoEndpoint | Reason::NoLocalEndpoint => {
+                ServiceCounter { no_endpoint: 1, ..ServiceCounter::default() }
+            }
+            _ => ServiceCounter {
+                packets: one.packets,
+                bytes: one.bytes,
+                new_flows: self.new_flow.into(),
+                no_endpoint: 0,
+            },
+        };
+        Ok(BTreeMap::from([(tables.services.index(name)?, counter)]))
+    }
+
+    /// Where the route of this frame counts those for the next hop.
+    fn stats(&self, tables: &TableSet, frame: &[u8], next_hop: u32) -> Result<u32> {
+        let prefix = match &self.route {
+            Some(prefix) => Some(read_prefix(prefix)?),
+            None => tables.longest_prefix(sides(frame)?.1.address),
+        };
+        let route = prefix.and_then(|prefix| tables.routes.get(&prefix));
         let route = route.context("the expected route is not in the tables")?;
         let group = tables.groups.get(&route.group).context("the expected route has no group")?;
         if let Some(place) = self.place {
@@ -106,10 +174,4 @@ fn hop(frame: &mut [u8]) -> Result<()> {
     let checksum = u16::try_from((before + 0xffff - sum(header)) % 0xffff)?;
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
     Ok(())
-}
-
-/// One's complement sum of 16-bit words (RFC 1071), with 0 for 0xffff, which means the same.
-fn sum(bytes: &[u8]) -> u32 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    words.fold(0, |sum, word| (sum + word) % 0xffff)
 }

@@ -1,7 +1,10 @@
 //! Vectors on the host: the pipeline over a packet and tables in memory.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use netroute_common::host::{HostPacket, HostTables};
+use netroute_common::host::{HostPacket, HostServices, HostTables};
+use netroute_common::layout::service::ServiceCounter;
 use netroute_common::pipeline::{Arrival, run};
 use netroute_common::verdict::{Hook, Verdict};
 
@@ -14,6 +17,19 @@ use super::tables::TableSet;
 #[derive(Default)]
 pub struct Host {
     tables: TableSet,
+    /// Flows and the clock, from packet to packet.
+    kept: HostServices,
+}
+
+impl Host {
+    /// One packet over the flows of those before it.
+    fn judge(&mut self, hook: Hook, input: &Input) -> (Verdict, Vec<u8>, HostTables) {
+        let mut tables = self.tables.on_host();
+        carry_on(&self.kept, &mut tables.services);
+        let (verdict, frame) = judge(&tables, hook, input);
+        carry_on(&tables.services, &mut self.kept);
+        (verdict, frame, tables)
+    }
 }
 
 impl Judge for Host {
@@ -22,23 +38,49 @@ impl Judge for Host {
         Ok(())
     }
 
+    fn forget(&mut self) -> Result<()> {
+        self.kept = HostServices::default();
+        Ok(())
+    }
+
+    fn wait(&mut self, seconds: u64) -> Result<Option<&'static str>> {
+        let now = self.kept.now.get();
+        self.kept.now.set(now + seconds * 1_000_000_000);
+        Ok(None)
+    }
+
     fn run(&mut self, hook: Hook, input: &Input) -> Result<Outcome> {
-        let tables = self.tables.on_host();
-        let (verdict, frame) = judge(&tables, hook, input);
+        let (verdict, frame, tables) = self.judge(hook, input);
         let exit = match verdict {
             Verdict::Forward(exit) => Some(exit),
             Verdict::Pass(_) | Verdict::Answer(_) | Verdict::Drop(_) => None,
         };
-        Ok(Outcome { action: Action::of(verdict, hook), frame, counted: tables.counted(), exit })
+        let action = Action::of(verdict, hook);
+        Ok(Outcome { action, frame, counted: tables.counted(), services: counted_services(&tables), exit })
     }
 
     fn forward(&mut self, hook: Hook, input: &Input) -> Result<Vec<u8>> {
-        Ok(judge(&self.tables.on_host(), hook, input).1)
+        Ok(self.judge(hook, input).1)
     }
 
     fn refuses(&self, _hook: Hook, _input: &Input) -> Option<&'static str> {
         None
     }
+}
+
+/// What packets leave behind for those after them.
+fn carry_on(from: &HostServices, to: &mut HostServices) {
+    to.now.set(from.now.get());
+    to.affinity = from.affinity.clone();
+    to.flows4 = from.flows4.clone();
+    to.flows6 = from.flows6.clone();
+}
+
+/// `SERVICE_STATS` as the host counted it, without the slots that are zero.
+pub fn counted_services(tables: &HostTables) -> BTreeMap<u32, ServiceCounter> {
+    let counted = tables.services.counted.borrow();
+    let all = counted.iter().map(|(&service, &counter)| (service, counter));
+    all.filter(|(_, counter)| *counter != ServiceCounter::default()).collect()
 }
 
 /// One packet through the pipeline: the verdict, and the frame as it is then.

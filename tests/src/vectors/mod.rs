@@ -13,6 +13,9 @@ mod host;
 mod list;
 mod outcome;
 mod packet;
+mod rewrite;
+mod services;
+mod story;
 mod tables;
 mod transport;
 
@@ -25,11 +28,14 @@ use serde::{Deserialize, Serialize};
 pub use cast::{Interface, NIC_MAC};
 pub use check::{Input, Judge, Ran, run_cases};
 pub use ecmp::{Ecmp, EcmpStep, run_ecmp};
-pub use expect::{ExitText, Expect};
+pub use expect::{ActionText, ExitText, Expect};
 pub use hexadecimal::write as to_hexadecimal;
-pub use host::{Host, judge as judge_on_host};
+pub use host::{Host, counted_services, judge as judge_on_host};
 pub use outcome::{Action, Outcome};
 pub use packet::{FragmentText, OverrideText, PacketText};
+pub use rewrite::{Side, sides};
+pub use services::{BackendText, FrontEndText, MasqueradeText, ServiceSet, ServicesText};
+pub use story::{Step, Story};
 pub use tables::{Bounds, GroupText, MemberText, NextHopText, RouteText, TableSet, TablesText, kind_name};
 
 /// One file below `tests/vectors`.
@@ -45,6 +51,8 @@ pub struct Vector {
     pub tables: TablesText,
     #[serde(default, rename = "case", skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<Case>,
+    #[serde(default, rename = "story", skip_serializing_if = "Vec::is_empty")]
+    pub stories: Vec<Story>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ecmp: Option<Ecmp>,
 }
@@ -111,7 +119,8 @@ impl Vector {
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let vector: Self = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
         ensure!(!vector.covers.is_empty(), "{file}: `covers` is empty");
-        ensure!(vector.ecmp.is_some() || !vector.cases.is_empty(), "{file} has neither cases nor ecmp");
+        let empty = vector.ecmp.is_none() && vector.cases.is_empty() && vector.stories.is_empty();
+        ensure!(!empty, "{file} has neither cases, stories nor ecmp");
         Ok(vector)
     }
 }

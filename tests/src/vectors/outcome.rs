@@ -1,8 +1,10 @@
 //! What became of a packet, in terms that the host and the kernel share.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use netroute_common::host::Counted;
+use netroute_common::layout::service::ServiceCounter;
 use netroute_common::verdict::{Exit, Hook, Verdict};
 
 use super::hexadecimal;
@@ -41,6 +43,8 @@ pub struct Outcome {
     pub frame: Vec<u8>,
     /// What this packet added to the counters of its hook.
     pub counted: Counted,
+    /// The same, in `SERVICE_STATS`; without zeroes.
+    pub services: BTreeMap<u32, ServiceCounter>,
     /// Where exactly it leaves; the kernel does not tell.
     pub exit: Option<Exit>,
 }
@@ -48,13 +52,16 @@ pub struct Outcome {
 impl Outcome {
     /// What differs between what was expected and what came, one line each; empty if nothing does.
     pub fn differences(&self, came: &Self) -> Vec<String> {
-        let Self { action, frame, counted, exit } = self;
+        let Self { action, frame, counted, services, exit } = self;
         let mut lines = Vec::new();
         if *action != came.action {
             lines.push(format!("action: expected {action:?}, came {:?}", came.action));
         }
         if *counted != came.counted {
             lines.push(format!("counters: expected {counted:?}, came {:?}", came.counted));
+        }
+        if *services != came.services {
+            lines.push(format!("Services: expected {services:?}, came {:?}", came.services));
         }
         if let (Some(expected), Some(came)) = (exit, came.exit)
             && *expected != came

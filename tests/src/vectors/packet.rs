@@ -42,6 +42,9 @@ pub struct PacketText {
     /// `source port -> destination port`; only in a first fragment if it is one.
     pub udp: Option<String>,
     pub tcp: Option<String>,
+    /// Names of control bits; ack if it is not said.
+    pub tcp_flags: Option<String>,
+    pub sctp: Option<String>,
     /// TCP options, hexadecimal, a multiple of four bytes.
     pub tcp_options: Option<String>,
     /// Echo request.
@@ -150,6 +153,8 @@ impl PacketText {
         Transport {
             udp: self.udp.as_deref(),
             tcp: self.tcp.as_deref(),
+            tcp_flags: self.tcp_flags.as_deref().unwrap_or("ack"),
+            sctp: self.sctp.as_deref(),
             tcp_options: self.tcp_options.as_deref(),
             icmp: self.icmp.unwrap_or(false),
             protocol: self.protocol,

@@ -7,12 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use netroute_common::host::{Capacities, HostTables};
 use netroute_common::layout::route::{
     FIRST_FREE_ID, FIRST_OWN_STATS, Group, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED,
-    KIND_POD, KIND_UNRESOLVED, MAX_MEMBERS, Member, NextHop, Route,
+    KIND_POD, KIND_SERVICE, KIND_UNRESOLVED, MAX_MEMBERS, Member, NextHop, Route, UNCOUNTED, fixed_id,
 };
 use serde::{Deserialize, Serialize};
 
 use super::cast::Interface;
 use super::hexadecimal;
+use super::services::{ServiceSet, ServicesText};
 
 /// Capacities of the maps that vectors run over: small, so that beyond them is near.
 pub struct Bounds;
@@ -23,6 +24,15 @@ impl Bounds {
     pub const ROUTE_STATS: u32 = 512;
     pub const ROUTES: u32 = 256;
     pub const BLOCKS: u32 = 8;
+    pub const FRONT_ENDS: u32 = 256;
+    pub const SLOTS: u32 = 1024;
+    pub const BACKENDS: u32 = 64;
+    pub const SOURCE_RANGES: u32 = 64;
+    pub const SERVICE_STATS: u32 = 64;
+    /// Entries in each table of established flows; a flow has two.
+    pub const FLOWS: u32 = 16;
+    /// Entries of what the kernel empties by itself: so many that it does not here.
+    pub const OPENING: u32 = 8192;
 }
 
 /// The tables part of a vector.
@@ -36,9 +46,12 @@ pub struct TablesText {
     pub next_hops: BTreeMap<String, NextHopText>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, GroupText>,
-    /// Prefix to the name of a group or, if there is no such group, of a next hop.
+    /// Prefix to the name of a group or, if there is no such group, of a next hop; or to `services` or
+    /// `this-node`.
     #[serde(default)]
     pub routes: BTreeMap<String, RouteText>,
+    #[serde(default, skip_serializing_if = "ServicesText::is_empty")]
+    pub services: ServicesText,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -127,6 +140,7 @@ pub struct TableSet {
     pub ports: BTreeMap<u32, u32>,
     /// Index of each next hop of the text.
     pub names: BTreeMap<String, u32>,
+    pub services: ServiceSet,
 }
 
 impl TableSet {
@@ -136,13 +150,34 @@ impl TableSet {
             next_hops: Bounds::NEXT_HOPS,
             route_stats: Bounds::ROUTE_STATS,
         };
-        HostTables::new(
+        let mut tables = HostTables::new(
             capacities,
             self.routes.iter().map(|(&(address, length), &route)| (address, length, route)),
             self.groups.iter().map(|(&id, &group)| (id, group)),
             self.next_hops.iter().map(|(&id, &next_hop)| (id, next_hop)),
             self.ports.keys().copied(),
-        )
+        );
+        tables.services = self.services.on_host();
+        tables
+    }
+
+    /// A route of the group that stands for a kind, as the agent writes it.
+    pub fn add_fixed_route(&mut self, prefix: (IpAddr, u8), kind: u8) {
+        let group = fixed(self, kind);
+        self.routes.insert(prefix, Route { group, stats: UNCOUNTED });
+    }
+
+    /// The longest prefix of a destination, found by asking them all.
+    pub fn longest_prefix(&self, destination: IpAddr) -> Option<(IpAddr, u8)> {
+        let bits = |address: &IpAddr| match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let matching = self.routes.keys().filter(|(address, length)| {
+            let same = (bits(address) ^ bits(&destination)).leading_zeros();
+            address.is_ipv6() == destination.is_ipv6() && same >= u32::from(*length)
+        });
+        matching.max_by_key(|(_, length)| *length).copied()
     }
 
     /// The next hop of this name, with its index.
@@ -161,8 +196,8 @@ impl TableSet {
 
 impl TablesText {
     pub fn compile(&self) -> Result<TableSet> {
-        let Self { empty_ports, next_hops, groups, routes } = self;
-        let mut set = TableSet::default();
+        let Self { empty_ports, next_hops, groups, routes, services } = self;
+        let mut set = TableSet { services: services.compile()?, ..TableSet::default() };
         for interface in Interface::ALL {
             if !empty_ports.iter().any(|name| name == interface.name) {
                 set.ports.insert(interface.port, interface.index);
@@ -187,6 +222,8 @@ impl TablesText {
                 RouteText::Name(name) => {
                     let group = match by_name.get(name) {
                         Some(&id) => id,
+                        None if name == "services" => fixed(&mut set, KIND_SERVICE),
+                        None if name == "this-node" => fixed(&mut set, KIND_LOCAL),
                         None => single(&mut set, name)?,
                     };
                     Route { group, stats: FIRST_OWN_STATS + place * MAX_MEMBERS as u32 }
@@ -196,6 +233,16 @@ impl TablesText {
         }
         Ok(set)
     }
+}
+
+/// The group that stands for a kind, as the agent writes it.
+fn fixed(set: &mut TableSet, kind: u8) -> u32 {
+    let id = fixed_id(kind);
+    let mut members = [Member::default(); MAX_MEMBERS];
+    members[0] = Member { next_hop: id, tier: 0, weight: 1, inverse: Member::inverse_of(1) };
+    set.next_hops.insert(id, NextHop { kind, alive: 1, ..NextHop::default() });
+    set.groups.insert(id, Group { len: 1, members });
+    id
 }
 
 /// A group of one next hop, at the far end of the indices.
@@ -227,7 +274,11 @@ impl NextHopText {
             kind: read_kind(kind)?,
             alive: (*alive).into(),
             xdp: (*xdp).into(),
-            family: if matches!(gateway, Some(IpAddr::V6(_))) { 6 } else { 4 },
+            family: match gateway {
+                Some(IpAddr::V6(_)) => 6,
+                _ if interface.index == 0 => 0,
+                _ => 4,
+            },
             source_mac: source.unwrap_or(interface.mac),
             destination_mac: hexadecimal::mac(mac)?,
             gateway: address,
@@ -253,13 +304,14 @@ impl GroupText {
     }
 }
 
-const KINDS: [(&str, u8); 6] = [
+const KINDS: [(&str, u8); 7] = [
     ("neighbour", KIND_NEIGHBOUR),
     ("pod", KIND_POD),
     ("local", KIND_LOCAL),
     ("unresolved", KIND_UNRESOLVED),
     ("not-forwarded", KIND_NOT_FORWARDED),
     ("kernel", KIND_KERNEL),
+    ("service", KIND_SERVICE),
 ];
 
 fn read_kind(text: &str) -> Result<u8> {

@@ -1,6 +1,6 @@
 //! What follows the IP header.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use etherparse::{
     IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpNumber, TcpHeader, UdpHeader,
 };
@@ -11,6 +11,8 @@ use super::packet::arrow;
 pub(super) struct Transport<'a> {
     pub udp: Option<&'a str>,
     pub tcp: Option<&'a str>,
+    pub tcp_flags: &'a str,
+    pub sctp: Option<&'a str>,
     pub tcp_options: Option<&'a str>,
     pub icmp: bool,
     pub protocol: Option<u8>,
@@ -37,6 +39,8 @@ impl Transport<'_> {
             let mut header = self.tcp(text)?;
             header.checksum = header.calc_checksum_ipv4_raw(source, destination, &payload)?;
             (IpNumber::TCP, header.to_bytes().to_vec())
+        } else if let Some(text) = self.sctp {
+            (IpNumber::SCTP, sctp(text, &payload)?)
         } else if self.icmp {
             let header = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(ECHO), &payload);
             (IpNumber::ICMP, header.to_bytes().to_vec())
@@ -58,6 +62,8 @@ impl Transport<'_> {
             let mut header = self.tcp(text)?;
             header.checksum = header.calc_checksum_ipv6_raw(source, destination, &payload)?;
             (IpNumber::TCP, header.to_bytes().to_vec())
+        } else if let Some(text) = self.sctp {
+            (IpNumber::SCTP, sctp(text, &payload)?)
         } else if self.icmp {
             let kind = Icmpv6Type::EchoRequest(ECHO);
             let header = Icmpv6Header::with_checksum(kind, source, destination, &payload)?;
@@ -71,7 +77,16 @@ impl Transport<'_> {
     fn tcp(&self, text: &str) -> Result<TcpHeader> {
         let (from, to) = ports(text)?;
         let mut header = TcpHeader::new(from, to, 0x0102_0304, 0x2000);
-        header.ack = true;
+        for flag in self.tcp_flags.split_whitespace() {
+            match flag {
+                "syn" => header.syn = true,
+                "ack" => header.ack = true,
+                "fin" => header.fin = true,
+                "rst" => header.rst = true,
+                "psh" => header.psh = true,
+                _ => bail!("no TCP flag `{flag}`"),
+            }
+        }
         header.set_options_raw(&hexadecimal::read(self.tcp_options.unwrap_or_default())?)?;
         Ok(header)
     }
@@ -83,6 +98,18 @@ impl Transport<'_> {
         header.extend(payload);
         (self.protocol.map_or(number, IpNumber), header)
     }
+}
+
+/// Common header (RFC 9260 section 3.1) before `chunks`, with its CRC32c over both (appendix A).
+fn sctp(text: &str, chunks: &[u8]) -> Result<Vec<u8>> {
+    let (from, to) = ports(text)?;
+    let mut header = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    header.extend([0x0a, 0x0b, 0x0c, 0x0d, 0, 0, 0, 0]);
+    let crc = header.iter().chain(chunks).fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+    });
+    header[8..].copy_from_slice(&(!crc).to_le_bytes());
+    Ok(header)
 }
 
 fn bare4(source: [u8; 4], destination: [u8; 4]) -> etherparse::Ipv4Header {

@@ -120,6 +120,27 @@ pub const MUTANTS: &[Mutant] = &[
         vectors: &["longest_prefix"],
     },
     Mutant {
+        name: "ports are not rewritten",
+        file: "netroute-common/src/stage/translate.rs",
+        sound: "written.destination = Be16::new(new.1);",
+        broken: "",
+        vectors: &["service_pod_endpoint", "service_masquerade"],
+    },
+    Mutant {
+        name: "the checksum of a translated packet leaves out the addresses",
+        file: "netroute-common/src/stage/translate.rs",
+        sound: "let addresses = from.addresses_changed(to);",
+        broken: "let addresses = Delta::default();",
+        vectors: &["service_protocols", "service_udp_checksum"],
+    },
+    Mutant {
+        name: "no flow is ever established",
+        file: "netroute-common/src/stage/follow.rs",
+        sound: "if !promoted || !both {",
+        broken: "if !promoted || both {",
+        vectors: &["service_table_full"],
+    },
+    Mutant {
         name: "packets are counted without their bytes",
         file: "netroute-ebpf/src/tables.rs",
         sound: "(*counter).bytes += u64::from(bytes);",

@@ -1,0 +1,152 @@
+//! Addresses and ports of a frame: read, and replaced with every checksum over them. From the standards
+//! alone, nothing from the packet logic.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use anyhow::{Context, Result, ensure};
+
+const IP_AT: usize = 14;
+const UDP: u8 = 17;
+const TCP: u8 = 6;
+const SCTP: u8 = 132;
+
+/// Who a packet is from, or to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Side {
+    pub address: IpAddr,
+    /// 0 where the protocol has none.
+    pub port: u16,
+}
+
+/// Where things lie in a frame without IPv4 options and extension headers.
+struct Places {
+    addresses: [Range<usize>; 2],
+    /// Of the transport header; its end is the packet's.
+    transport: Range<usize>,
+    protocol: u8,
+}
+
+impl Places {
+    fn of(frame: &[u8]) -> Result<Self> {
+        let ip = frame.get(IP_AT..).context("no IP header")?;
+        let length =
+            |at: usize| ip.get(at..at + 2).map(|word| usize::from(u16::from_be_bytes([word[0], word[1]])));
+        let version = ip.first().context("no IP header")? >> 4;
+        let (addresses, header, end, protocol_at) = if version == 6 {
+            ([22..38, 38..54], 40, length(4).map(|length| length + 40), 6)
+        } else {
+            ([26..30, 30..34], 20, length(2), 9)
+        };
+        ensure!(ip.len() >= header, "cut IP header");
+        let start = IP_AT + header;
+        // Where the length lies, all that is there: what changes counts alone.
+        let end = end.map_or(0, |length| IP_AT + length);
+        let end = if (start..=frame.len()).contains(&end) { end } else { frame.len() };
+        Ok(Self { addresses, transport: start..end, protocol: ip[protocol_at] })
+    }
+
+    fn has_ports(&self) -> bool {
+        [TCP, UDP, SCTP].contains(&self.protocol) && self.transport.len() >= 4
+    }
+
+    /// Of the checksum that covers the addresses.
+    fn checksum(&self) -> Option<Range<usize>> {
+        let at = match self.protocol {
+            TCP => 16,
+            UDP => 6,
+            _ => return None,
+        };
+        Some(self.transport.start + at..self.transport.start + at + 2)
+    }
+
+    /// Over the pseudo-header's addresses and the transport header with all behind it. What else is in the
+    /// pseudo-header stays as it is.
+    fn covered(&self, frame: &[u8]) -> u32 {
+        let [source, destination] = &self.addresses;
+        let transport = sum(&frame[self.transport.clone()]);
+        (sum(&frame[source.clone()]) + sum(&frame[destination.clone()]) + transport) % 0xffff
+    }
+}
+
+/// Source and destination of a frame.
+pub fn sides(frame: &[u8]) -> Result<(Side, Side)> {
+    let places = Places::of(frame)?;
+    let side = |place: usize| -> Result<Side> {
+        let octets = &frame[places.addresses[place].clone()];
+        let address = match <[u8; 4]>::try_from(octets) {
+            Ok(octets) => IpAddr::from(octets),
+            Err(_) => IpAddr::from(<[u8; 16]>::try_from(octets)?),
+        };
+        let at = places.transport.start + 2 * place;
+        let port = if places.has_ports() { u16::from_be_bytes([frame[at], frame[at + 1]]) } else { 0 };
+        Ok(Side { address, port })
+    };
+    Ok((side(0)?, side(1)?))
+}
+
+/// Replaces the source and the destination, each as `address` or `address:port`.
+pub fn rewrite(frame: &mut [u8], source: Option<&str>, destination: Option<&str>) -> Result<()> {
+    let places = Places::of(frame)?;
+    let before = places.covered(frame);
+    for (place, text) in [source, destination].into_iter().enumerate() {
+        let Some(text) = text else { continue };
+        let (address, port) = read(text)?;
+        let octets = match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        let range = places.addresses[place].clone();
+        ensure!(range.len() == octets.len(), "`{text}` is of the other family");
+        replace_addresses(frame, range, &octets);
+        if let Some(port) = port {
+            ensure!(places.has_ports(), "no ports to rewrite to `{text}`");
+            let at = places.transport.start + 2 * place;
+            frame[at..at + 2].copy_from_slice(&port.to_be_bytes());
+        }
+    }
+    let Some(field) = places.checksum().filter(|field| field.end <= frame.len()) else { return Ok(()) };
+    let (udp, absent) = (places.protocol == UDP, frame[field.clone()] == [0, 0]);
+    // RFC 768: no checksum was made, and none is made on the way.
+    if udp && absent {
+        return Ok(());
+    }
+    frame[field.clone()].fill(0);
+    let checksum = made_up(before, places.covered(frame));
+    let checksum = if udp && checksum == 0 { 0xffff } else { checksum };
+    frame[field].copy_from_slice(&checksum.to_be_bytes());
+    Ok(())
+}
+
+fn read(text: &str) -> Result<(IpAddr, Option<u16>)> {
+    if let Ok(address) = text.parse() {
+        return Ok((address, None));
+    }
+    let both: SocketAddr = text.parse().with_context(|| format!("`{text}` is no `address:port`"))?;
+    Ok((both.ip(), Some(both.port())))
+}
+
+/// With the IPv4 header's own checksum.
+fn replace_addresses(frame: &mut [u8], range: Range<usize>, octets: &[u8]) {
+    let header = IP_AT..IP_AT + 20;
+    let before = sum(&frame[header.clone()]);
+    let v4 = range.len() == 4;
+    frame[range].copy_from_slice(octets);
+    if v4 {
+        frame[IP_AT + 10..IP_AT + 12].fill(0);
+        let checksum = made_up(before, sum(&frame[header]));
+        frame[IP_AT + 10..IP_AT + 12].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// The checksum with which the sum over all stays `before`: what was valid is valid, and what was not is
+/// not, for the receiver to see it.
+pub fn made_up(before: u32, without: u32) -> u16 {
+    ((before + 0xffff - without) % 0xffff) as u16
+}
+
+/// One's complement sum of 16-bit words (RFC 1071), with 0 for 0xffff, which means the same.
+pub fn sum(bytes: &[u8]) -> u32 {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+    bytes.chunks(2).fold(0, |sum, pair| (sum + word(pair)) % 0xffff)
+}

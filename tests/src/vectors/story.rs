@@ -1,0 +1,192 @@
+//! Packets one after the other, over the flows that those before them left behind.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::check::{Input, Judge, Ran};
+use super::outcome::Outcome;
+use super::packet::arrow;
+use super::rewrite::sides;
+use super::services::ServicesText;
+use super::tables::TableSet;
+use super::{Expect, HookText, PacketText, Vector};
+
+/// Told once for each hook of its vector, from no flows on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Story {
+    pub name: String,
+    /// Instead of the vector's hooks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Vec<HookText>>,
+    /// Why the kernel cannot be asked; the story runs on the host alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_only: Option<String>,
+    #[serde(rename = "step")]
+    pub steps: Vec<Step>,
+}
+
+/// What happens next, in the order of the fields.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Step {
+    pub name: String,
+    /// Seconds pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Backends and front ends that are otherwise from now on, by their names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<ServicesText>,
+    /// Where the packet comes in, if not where the story is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookText>,
+    /// A port `$name` is the one that an earlier step gave the name to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packet: Option<PacketText>,
+    /// A port `$name` without a meaning yet gets that of the packet: another one than it came with, of
+    /// `ports`. `$any` keeps no meaning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
+    /// From the first to the last; the well-known ones are none of them if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<[u16; 2]>,
+    /// So many packets instead of one, each of a port that is one more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u16>,
+    /// Which port that is: the source's if it is not said.
+    pub vary_destination: bool,
+}
+
+const HIGH_PORTS: RangeInclusive<u16> = 1024..=u16::MAX;
+const ANY: &str = "any";
+
+/// A story while it is told.
+struct Telling<'a> {
+    vector: &'a Vector,
+    tables: TableSet,
+    services: ServicesText,
+    ports: BTreeMap<String, u16>,
+}
+
+/// Tells a story before a judge.
+pub(super) fn run_story(vector: &Vector, story: &Story, judge: &mut dyn Judge, ran: &mut Ran) -> Result<()> {
+    for &hook in story.hooks.as_ref().unwrap_or(&vector.hooks) {
+        let mut telling = Telling {
+            vector,
+            tables: vector.tables.compile()?,
+            services: vector.tables.services.clone(),
+            ports: BTreeMap::new(),
+        };
+        judge.install(&telling.tables)?;
+        judge.forget()?;
+        for (number, step) in (1..).zip(&story.steps) {
+            let label = format!("{} at {}, {number}. {}", story.name, hook.hook().name(), step.name);
+            let told = telling.step(step, step.hook.unwrap_or(hook), &label, judge, ran);
+            if let Some(reason) = told.context(label.clone())? {
+                ran.skipped.push(format!("{label}, and what follows: {reason}"));
+                break;
+            }
+        }
+        judge.install(&vector.tables.compile()?)?;
+    }
+    Ok(())
+}
+
+impl Telling<'_> {
+    /// Why the judge cannot be told the rest, if it cannot.
+    fn step(
+        &mut self,
+        step: &Step,
+        hook: HookText,
+        label: &str,
+        judge: &mut dyn Judge,
+        ran: &mut Ran,
+    ) -> Result<Option<&'static str>> {
+        if let Some(seconds) = step.after
+            && let Some(reason) = judge.wait(seconds)?
+        {
+            return Ok(Some(reason));
+        }
+        if let Some(changes) = &step.change {
+            self.services = self.services.changed(changes)?;
+            let mut text = self.vector.tables.clone();
+            text.services = self.services.clone();
+            self.tables = text.compile()?;
+            judge.install(&self.tables)?;
+        }
+        let Some(packet) = &step.packet else {
+            ensure!(step.expect.is_none(), "`expect` without `packet`");
+            return Ok(None);
+        };
+        let expect = step.expect.as_ref().context("`packet` without `expect`")?;
+        for time in 0..step.times.unwrap_or(1) {
+            let input = self.packet(packet, time, step.vary_destination)?.build()?;
+            if let Some(reason) = judge.refuses(hook.hook(), &input) {
+                return Ok(Some(reason));
+            }
+            let came = judge.run(hook.hook(), &input)?;
+            let expect = self.expect(step, expect, &input, &came)?;
+            let expected = expect.outcome(&self.tables, hook.hook(), &input)?;
+            ran.packets += 1;
+            let label = if time == 0 { label.to_owned() } else { format!("{label}, time {time}") };
+            ran.failures.extend(expected.differences(&came).iter().map(|line| format!("{label}: {line}")));
+        }
+        Ok(None)
+    }
+
+    fn packet(&self, text: &PacketText, more: u16, vary_destination: bool) -> Result<PacketText> {
+        let mut packet = text.clone();
+        for ports in [&mut packet.tcp, &mut packet.udp, &mut packet.sctp] {
+            let Some(text) = ports.as_deref() else { continue };
+            let (from, to) = arrow(text)?;
+            let (mut from, mut to) = (self.port(from)?, self.port(to)?);
+            let varied = if vary_destination { &mut to } else { &mut from };
+            *varied += more;
+            *ports = Some(format!("{from} -> {to}"));
+        }
+        Ok(packet)
+    }
+
+    fn port(&self, text: &str) -> Result<u16> {
+        match text.strip_prefix('$') {
+            Some(name) => self.ports.get(name).copied().with_context(|| format!("no port `{text}` yet")),
+            None => Ok(text.parse()?),
+        }
+    }
+
+    /// With a number for each named port.
+    fn expect(&mut self, step: &Step, text: &Expect, input: &Input, came: &Outcome) -> Result<Expect> {
+        let mut expect = text.clone();
+        for (side, is_source) in [(&mut expect.source, true), (&mut expect.destination, false)] {
+            let Some((address, name)) = side.as_deref().and_then(|text| text.split_once(":$")) else {
+                continue;
+            };
+            let port = match self.ports.get(name) {
+                Some(&port) => port,
+                None => {
+                    let (old, new) = (sides(&input.frame)?, sides(&came.frame)?);
+                    let (old, new) = if is_source { (old.0, new.0) } else { (old.1, new.1) };
+                    self.name_port(name, step, old.port, new.port)
+                }
+            };
+            *side = Some(SocketAddr::new(address.parse()?, port).to_string());
+        }
+        Ok(expect)
+    }
+
+    /// The port as it came if it may be that, else one that did not come.
+    fn name_port(&mut self, name: &str, step: &Step, old: u16, new: u16) -> u16 {
+        let allowed = step.ports.map_or(HIGH_PORTS, |[first, last]| first..=last);
+        if new == old || !allowed.contains(&new) {
+            return new ^ 1;
+        }
+        if name != ANY {
+            self.ports.insert(name.to_owned(), new);
+        }
+        new
+    }
+}
