@@ -11,6 +11,7 @@ use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Exit, Hook, Reason};
 use serde::{Deserialize, Serialize};
 
+use super::answer::{AnswerText, answer};
 use super::cast::NIC;
 use super::check::Input;
 use super::outcome::{Action, Outcome};
@@ -31,6 +32,9 @@ pub struct Expect {
     /// Of packets that are not forwarded; pass if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<ActionText>,
+    /// Of packets that are refused: the packet becomes the answer and goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerText>,
     /// `address` or `address:port` that the packet is from afterwards, if that changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
@@ -83,6 +87,10 @@ impl Expect {
         let services = self.services(tables, reason, one)?;
         if reason != Reason::Forwarded {
             ensure!(self.via.is_none() && self.exit.is_none(), "`via` and `exit` are for forwarded packets");
+            if let Some(how) = self.answer {
+                let frame = answer(&input.frame, how)?;
+                return Ok(Outcome { action: Action::Redirect, frame, counted, services, exit: None });
+            }
             let action = match self.action.unwrap_or(ActionText::Pass) {
                 ActionText::Pass => Action::Pass,
                 ActionText::Drop => Action::Drop,

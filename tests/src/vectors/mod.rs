@@ -4,6 +4,7 @@
 //! A vector says what must happen by the facts in its `covers`. It must not know how the logic
 //! decides: expected bytes are made here from the input and the expectation alone.
 
+mod answer;
 mod cast;
 mod check;
 mod ecmp;
