@@ -96,26 +96,21 @@ pub fn refresh(flow: &mut Flow, now: u64, bytes: u32) {
     flow.bytes = flow.bytes.wrapping_add(u64::from(bytes));
 }
 
-/// Carries a transition out on both entries. False if the established flows have no room for one more.
+/// Carries a transition out on both entries. False if the established flows have no room for one more;
+/// then the flow stays what it was.
 #[inline(never)]
 pub fn carry_out<F: Family, S: Services>(services: &S, key: &F::Tuple, transition: &Transition) -> bool {
-    let Transition { state, flags, promoted, now } = *transition;
-    let mark = |_: Place, flow: &mut Flow| {
-        flow.seen = now;
-        flow.touched = now;
-        flow.state = state;
-        flow.flags |= flags;
-        F::Tuple::rewritten_by(flow).reversed()
-    };
-    let Some(answers) = F::flow(services, key, mark) else { return true };
-    let both = F::flow(services, &answers, mark).is_some();
-    if !promoted || !both {
+    let answers_of = |_: Place, flow: &mut Flow| F::Tuple::rewritten_by(flow).reversed();
+    let Some(answers) = F::flow(services, key, answers_of) else { return true };
+    if !transition.promoted {
+        F::flow(services, key, |_, flow| mark(flow, transition));
+        F::flow(services, &answers, |_, flow| mark(flow, transition));
         return true;
     }
-    if !promote::<F, S>(services, &answers) {
+    if !promote::<F, S>(services, &answers, transition) {
         return false;
     }
-    if !promote::<F, S>(services, key) {
+    if !promote::<F, S>(services, key, transition) {
         F::remove_flow(services, Place::Established, &answers);
         return false;
     }
@@ -124,12 +119,24 @@ pub fn carry_out<F: Family, S: Services>(services: &S, key: &F::Tuple, transitio
     true
 }
 
-/// Copies an entry to the established ones. Another processor may be doing the same: what it added is
-/// the same.
+#[inline(always)]
+fn mark(flow: &mut Flow, transition: &Transition) {
+    let Transition { state, flags, promoted: _, now } = *transition;
+    flow.seen = now;
+    flow.touched = now;
+    flow.state = state;
+    flow.flags |= flags;
+}
+
+/// Copies an entry to the established ones, as it is from now on. Another processor may be doing the
+/// same: what it added is the same.
 #[inline(never)]
-fn promote<F: Family, S: Services>(services: &S, key: &F::Tuple) -> bool {
+fn promote<F: Family, S: Services>(services: &S, key: &F::Tuple, transition: &Transition) -> bool {
     let entry = F::flow(services, key, |_, flow| *flow);
-    entry.is_some_and(|flow| F::add_flow(services, Place::Established, key, &flow, true))
+    entry.is_some_and(|mut flow| {
+        mark(&mut flow, transition);
+        F::add_flow(services, Place::Established, key, &flow, true)
+    })
 }
 
 /// Removes both entries of the flow that has one under `key`.

@@ -163,7 +163,10 @@ fn endpoint<S: Services>(
 fn kept<S: Services>(tables: &S, key: &AffinityKey, front_end: &FrontEnd, now: u64) -> Option<u32> {
     let Affinity { backend, generation, used } = tables.affinity(key)?;
     let timeout = u64::from(front_end.affinity).wrapping_mul(NANOSECONDS);
-    let usable = tables.backend(backend)?.generation == generation;
+    let had = tables.backend(backend)?;
+    // The same client may have been elsewhere by a front end that takes remote endpoints too (S4).
+    let allowed = front_end.flags & FRONTEND_DROP == 0 || had.flags & BACKEND_LOCAL != 0;
+    let usable = allowed && had.generation == generation;
     (usable && now.saturating_sub(used) <= timeout).then_some(backend)
 }
 
@@ -217,9 +220,9 @@ fn try_enter<F: Family, S: Services>(
     };
     let port = if own_first { own_port } else { chosen.first_port };
     *answers = F::Tuple::new(&chosen.endpoint, &chosen.source, (chosen.port, port), protocol);
-    if !(own_first && await_answers::<F, S>(tables, asked.now, answers, flow))
-        && !with_another_port::<F, S>(tables, asked.now, (answers, flow), chosen)
-    {
+    let entered = own_first && await_answers::<F, S>(tables, asked.now, answers, flow)
+        || with_another_port::<F, S>(tables, asked.now, (answers, flow), chosen);
+    if !entered {
         return Err(Reason::NoMasqueradePort);
     }
     *to = answers.reversed();

@@ -91,7 +91,7 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
         scratch.asked = asked;
         let Scratch { asked, to, transition, chosen, .. } = scratch;
         let known = F::flow(tables, &asked.tuple, |place, flow| {
-            follow::<F, P, T>(tables, asked, (place, flow), (to, transition))
+            follow::<F, T>(tables, asked, (place, flow), (to, transition))
         });
         match known {
             Some(Decision::OVER) => forget::<F, T>(tables, &asked.tuple),
@@ -114,7 +114,7 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
 
 /// What the entry of its flow makes of a packet.
 #[inline(always)]
-fn follow<F: Family, P: Packet, T: Tables + Services>(
+fn follow<F: Family, T: Tables + Services>(
     tables: &T,
     asked: &Asked<F::Tuple>,
     (place, flow): (Place, &mut Flow),
@@ -184,6 +184,7 @@ pub fn carry<F: Family, P: Packet, T: Tables + Services>(
         }
         let Scratch { asked, to, transition, .. } = scratch;
         if decision == Decision::CHANGES && !carry_out::<F, T>(tables, &asked.tuple, transition) {
+            unrefresh::<F, T>(tables, decision, asked);
             return Decision::refused(Reason::FlowTableFull);
         }
         match translate::<F, P>(packet, &asked.tuple, to) {
@@ -195,7 +196,7 @@ pub fn carry<F: Family, P: Packet, T: Tables + Services>(
     carried.unwrap_or(Decision::refused(Reason::TableInconsistent))
 }
 
-/// The packet comes again at TC and is counted there.
+/// The packet was counted and is not sent: it comes again at TC, or is dropped.
 #[inline(always)]
 fn unrefresh<F: Family, S: Services>(services: &S, decision: Decision, asked: &Asked<F::Tuple>) {
     if decision == Decision::OPENS {

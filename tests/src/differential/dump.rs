@@ -69,6 +69,9 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
     let (verdict, frame) = judge_on_host(host, hook, input);
     let mut expect = Expect { reason: verdict.reason().name().to_owned(), ..Expect::default() };
     expect.action = matches!(verdict, Verdict::Drop(_)).then_some(ActionText::Drop);
+    let answered = matches!(verdict, Verdict::Answer(_));
+    let how = if is_tcp(&input.frame) { AnswerText::Reset } else { AnswerText::Unreachable };
+    expect.answer = answered.then_some(how);
     let counter = |counters: &BTreeMap<u32, ServiceCounter>, service: &u32| {
         counters.get(service).copied().unwrap_or_default()
     };
@@ -80,7 +83,7 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
         expect.service = name.map(|(name, _)| name.clone());
         expect.new_flow = counter(&after, service).new_flows != counter(&services, service).new_flows;
     }
-    if let (Ok(old), Ok(new)) = (sides(&input.frame), sides(&frame)) {
+    if !answered && let (Ok(old), Ok(new)) = (sides(&input.frame), sides(&frame)) {
         expect.source = (old.0 != new.0).then(|| SocketAddr::new(new.0.address, new.0.port).to_string());
         expect.destination = (old.1 != new.1).then(|| SocketAddr::new(new.1.address, new.1.port).to_string());
     }
@@ -98,6 +101,11 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
     expect.place = slot.map(|slot| slot.wrapping_sub(tables.routes[&key].stats));
     expect.route = Some(format!("{}/{}", key.0, key.1));
     Ok(expect)
+}
+
+fn is_tcp(frame: &[u8]) -> bool {
+    let at = if frame.get(14).is_some_and(|first| first >> 4 == 6) { 20 } else { 23 };
+    frame.get(at) == Some(&6)
 }
 
 /// The counter that counted.

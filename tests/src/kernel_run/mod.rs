@@ -43,6 +43,8 @@ pub struct KernelBench {
 const OBJECT: &str = "NETROUTE_BPF_OBJECT";
 const ETH_LEN: usize = 14;
 const IPV6_LEN: usize = 40;
+/// By how much an answer may be longer than what it answers: an IPv6 and an ICMP header.
+const LONGER: usize = 48;
 /// `struct __sk_buff` up to and with `hwtstamp` (`linux/bpf.h`, Linux 5.16).
 const SKB_CONTEXT_LEN: usize = 192;
 const IFINDEX_AT: usize = 40;
@@ -108,7 +110,7 @@ impl KernelBench {
 
     /// One packet: the action, and the frame after it.
     pub fn test_run(&self, hook: Hook, input: &Input) -> Result<(Action, Vec<u8>)> {
-        let mut out = vec![0; input.frame.len()];
+        let mut out = vec![0; input.frame.len() + LONGER];
         let mut options = TestRunOptions::new();
         options.data_in = Some(&input.frame);
         options.data_out = Some(&mut out);

@@ -44,6 +44,7 @@ macro_rules! each_vector {
             versions "route/versions.toml",
             vlan "route/vlan.toml",
             service_affinity "service/affinity.toml",
+            service_affinity_policy "service/affinity-policy.toml",
             service_endpoint_gone "service/endpoint-gone.toml",
             service_fragments "service/fragments.toml",
             service_hairpin "service/hairpin.toml",
