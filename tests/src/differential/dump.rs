@@ -11,9 +11,9 @@ use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Exit, Hook, Verdict};
 
 use crate::vectors::{
-    ActionText, Case, ExitText, Expect, GroupText, HookText, Input, Interface, MemberText, NextHopText,
-    PacketText, RouteText, Step, Story, TableSet, TablesText, Vector, counted_services, judge_on_host,
-    kind_name, sides, to_hexadecimal,
+    ActionText, AnswerText, Case, ExitText, Expect, GroupText, HookText, Input, Interface, MemberText,
+    NextHopText, PacketText, RouteText, Step, Story, TableSet, TablesText, Vector, counted_services,
+    judge_on_host, kind_name, sides, to_hexadecimal,
 };
 
 /// The text of [`as_vector`].

@@ -26,6 +26,7 @@ use anyhow::{Context, Result, ensure};
 use netroute_common::verdict::Hook;
 use serde::{Deserialize, Serialize};
 
+pub use answer::AnswerText;
 pub use cast::{Interface, NIC_MAC};
 pub use check::{Input, Judge, Ran, run_cases};
 pub use ecmp::{Ecmp, EcmpStep, run_ecmp};

@@ -136,8 +136,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no flow is ever established",
         file: "netroute-common/src/stage/follow.rs",
-        sound: "if !promoted || !both {",
-        broken: "if !promoted || both {",
+        sound: "if !transition.promoted {",
+        broken: "if transition.promoted || !transition.promoted {",
         vectors: &["service_table_full"],
     },
     Mutant {
