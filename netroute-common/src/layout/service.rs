@@ -25,9 +25,10 @@ impl Address {
 
     /// The octets of the IPv4 address that it stands for; the last four of any other.
     #[inline(always)]
-    pub const fn to_v4(self) -> [u8; 4] {
-        let [.., a, b, c, d] = self.octets;
-        [a, b, c, d]
+    pub fn to_v4(self) -> [u8; 4] {
+        // In one word: octets are stored one by one, and a word that is read next waits for all of them.
+        let [.., last] = self.words();
+        last.to_ne_bytes()
     }
 
     /// As they lie in memory.

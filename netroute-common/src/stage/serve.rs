@@ -85,10 +85,10 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
         let ours = destination == KIND_SERVICE;
         return if ours { Decision::refused(without_ports::<F, P>(packet)) } else { Decision::NONE };
     };
-    let (now, bytes) = (tables.now(), packet.frame_length());
-    let asked = Asked { tuple, now, arrival, bytes, tcp, destination };
     let decision = F::scratch(tables, |scratch| {
-        scratch.asked = asked;
+        // The length is read behind a helper's call: else the compiler hands over the packet's two ends in
+        // place of the packet, and the verifier refuses what it then makes of them.
+        scratch.asked = Asked { tuple, now: 0, arrival, bytes: packet.frame_length(), tcp, destination };
         let Scratch { asked, to, transition, chosen, .. } = scratch;
         let known = F::flow(tables, &asked.tuple, |place, flow| {
             follow::<F, T>(tables, asked, (place, flow), (to, transition))
@@ -100,6 +100,7 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
             None if destination == KIND_NEIGHBOUR => return Decision::NONE,
             None => {}
         }
+        asked.now = tables.now();
         match choose::<F, P, T>(tables, asked, chosen) {
             Ok(true) => {
                 *to = F::Tuple::new(&chosen.endpoint, &chosen.endpoint, (0, chosen.port), 0);
@@ -121,12 +122,14 @@ fn follow<F: Family, T: Tables + Services>(
     (to, changes): (&mut F::Tuple, &mut Transition),
 ) -> Decision {
     let Some(timers) = tables.timers() else { return Decision::refused(Reason::TableInconsistent) };
-    if begins_anew(flow, asked.tcp) || is_quiet(flow, timers, asked.now) || endpoint_is_gone(tables, flow) {
+    // Not before: at TC most packets are of no flow, and the clock is what costs them most.
+    let now = tables.now();
+    if begins_anew(flow, asked.tcp) || is_quiet(flow, timers, now) || endpoint_is_gone(tables, flow) {
         return Decision::OVER;
     }
     *to = F::Tuple::rewritten_by(flow);
-    let transition = transition(flow, place, asked.tcp, asked.now);
-    refresh(flow, asked.now, asked.bytes);
+    let transition = transition(flow, place, asked.tcp, now);
+    refresh(flow, now, asked.bytes);
     tables.count_service(flow.service, asked.bytes, ServiceEvent::Packet);
     match transition {
         None => Decision::KNOWN,

@@ -71,9 +71,11 @@ impl Tuple for FlowKey4 {
 
     #[inline(always)]
     fn addresses_changed(&self, to: &Self) -> Delta {
+        // Of copies: what lies in a map would be read octet by octet.
+        let (from, to) = (*self, *to);
         Delta::default()
-            .replace_octets(&self.source, &to.source)
-            .replace_octets(&self.destination, &to.destination)
+            .replace_octets(&from.source, &to.source)
+            .replace_octets(&from.destination, &to.destination)
     }
 }
 

@@ -15,6 +15,7 @@ mod probe;
 mod report;
 mod sample;
 mod scale;
+mod service_flows;
 mod sink;
 mod stage;
 mod tables;

@@ -105,7 +105,7 @@ impl Probe {
         let mask = count - 1;
         let mut loader = small();
         loader.override_global("FLOW_MASK", &mask, true).override_global("FLOW_MAC", &mac, true);
-        let map = if matches!(flows, Flows::V4(_)) { "FLOWS4" } else { "FLOWS6" };
+        let map = if matches!(flows, Flows::V4(_)) { "DESTINATIONS4" } else { "DESTINATIONS6" };
         loader.map_max_entries(map, count);
         let mut object = load(&mut loader, path, &[name])?;
         let table = object.map_mut(map).context("no table of flows")?;
@@ -182,6 +182,15 @@ pub fn small<'a>() -> EbpfLoader<'a> {
         abi::MAP_NEXTHOPS,
         abi::MAP_NEXTHOP_STATS,
         abi::MAP_ROUTE_STATS,
+        abi::MAP_FRONTENDS,
+        abi::MAP_SLOTS,
+        abi::MAP_BACKENDS,
+        abi::MAP_SERVICE_STATS,
+        abi::MAP_AFFINITY,
+        abi::MAP_FLOWS4,
+        abi::MAP_FLOWS6,
+        abi::MAP_OPENING4,
+        abi::MAP_OPENING6,
     ] {
         loader.map_max_entries(map, 1);
     }

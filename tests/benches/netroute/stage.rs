@@ -53,6 +53,20 @@ pub fn blocks(routes: usize) -> u32 {
     u32::try_from(routes.max(64) * 2).unwrap_or(u32::MAX).min(1 << 17)
 }
 
+/// Capacities for that many routes of either family.
+pub fn limits(routes: usize) -> Limits {
+    let capacity = u32::try_from(routes).unwrap_or(u32::MAX).max(64);
+    Limits {
+        routes4: capacity,
+        blocks4: blocks(routes),
+        routes6: capacity,
+        groups: 64,
+        next_hops: 64,
+        route_stats: 1024,
+        ..Limits::DEFAULT
+    }
+}
+
 impl Stage {
     /// Moves the calling thread into a new namespace with a NIC, another one and a pod.
     pub fn build() -> Result<Self> {
@@ -69,21 +83,16 @@ impl Stage {
 
     /// The programs over these routes, all leading one way.
     pub fn bed(&self, routes4: &[Ipv4Net], routes6: &[Ipv6Net], way: Way) -> Result<Rc<TestBed>> {
-        let capacity = u32::try_from(routes4.len().max(routes6.len()))?.max(64);
-        let limits = Limits {
-            routes4: capacity,
-            blocks4: blocks(routes4.len()),
-            routes6: capacity,
-            groups: 64,
-            next_hops: 64,
-            route_stats: 1024,
-            ..Limits::DEFAULT
-        };
-        let nic = Nic { ifindex: self.nic, mac: NIC_MAC, zero: 0 };
-        let mut bed = TestBed::load(bpf_object(), limits, &nic)?;
+        let mut bed = self.empty_bed(routes4.len().max(routes6.len()))?;
         let image = self.image(routes4, routes6, way);
         apply(&diff(&Image::default(), &image), &mut bed.store).context("cannot fill the maps")?;
         Ok(Rc::new(bed))
+    }
+
+    /// The programs over empty tables with room for that many routes of either family.
+    pub fn empty_bed(&self, routes: usize) -> Result<TestBed> {
+        let nic = Nic { ifindex: self.nic, mac: NIC_MAC, zero: 0 };
+        Ok(TestBed::load(bpf_object(), limits(routes), &nic)?)
     }
 
     /// What the maps hold then.

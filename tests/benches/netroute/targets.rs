@@ -23,7 +23,7 @@ pub struct Target {
     pub value: String,
     /// The row it is divided by. Without one the row itself has a target, in its own unit.
     pub over: Option<String>,
-    /// A row subtracted from both before they are divided.
+    /// A row subtracted from both before they are divided, or from the one.
     pub minus: Option<String>,
     /// The design's target: one of both.
     pub at_most: Option<f64>,
@@ -71,12 +71,9 @@ pub enum Verdict {
 pub fn read() -> Result<Vec<Target>> {
     let Table { target } = toml::from_str(TABLE).context("in targets.toml")?;
     for target in &target {
-        let Target { work, over, minus, at_most, at_least, check, value: _, absent: _ } = target;
+        let Target { work, over, at_most, at_least, check, value: _, minus: _, absent: _ } = target;
         ensure!(at_most.is_some() != at_least.is_some(), "{work}: one of at-most and at-least");
-        ensure!(
-            over.is_some() || (check.is_none() && minus.is_none()),
-            "{work}: check and minus want `over`"
-        );
+        ensure!(over.is_some() || check.is_none(), "{work}: check wants `over`");
         let wide = match (at_most, at_least, check) {
             (Some(target), _, Some(check)) => check >= target,
             (_, Some(target), Some(check)) => check <= target,
@@ -116,16 +113,17 @@ impl Target {
     /// The number of each round, or why there is none.
     fn rounds(&self, rows: &[Row]) -> Result<(Vec<f64>, Option<Unit>), String> {
         let (value, unit) = samples(rows, &self.value)?;
-        let Some(over) = &self.over else { return Ok((value.to_vec(), Some(unit))) };
-        let (over, _) = samples(rows, over)?;
-        let minus = match &self.minus {
-            Some(minus) => samples(rows, minus)?.0,
-            None => &[0.0],
+        let floor = match &self.minus {
+            Some(minus) => median(samples(rows, minus)?.0),
+            None => 0.0,
         };
+        let Some(over) = &self.over else {
+            return Ok((value.iter().map(|value| value - floor).collect(), Some(unit)));
+        };
+        let (over, _) = samples(rows, over)?;
         // Rows of different sections were not interleaved: their rounds have nothing in common,
         // and each is divided by the middle of the other.
         let paired = value.len() == over.len();
-        let floor = median(minus);
         let middle = [median(over)];
         let over = if paired { over } else { &middle[..] };
         Ok((value.iter().zip(over.iter().cycle()).map(|(a, b)| (a - floor) / (b - floor)).collect(), None))

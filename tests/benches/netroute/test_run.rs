@@ -13,6 +13,7 @@ use crate::fib;
 use crate::packet;
 use crate::probe::{self, Flows, Kind, Probe, Sample};
 use crate::sample::{Outcome, Row, Section, Unit, median, quick};
+use crate::service_flows::{self, ServiceFlows};
 use crate::stage::{Stage, Way};
 use crate::tables;
 
@@ -42,6 +43,9 @@ const XDP4: Restore = Restore { id: "restore.xdp4", floor: "floor.xdp-return" };
 const XDP6: Restore = Restore { id: "restore.xdp6", floor: "floor.xdp-return" };
 const TC4: Restore = Restore { id: "restore.tc4", floor: "floor.tc-return" };
 const TC6: Restore = Restore { id: "restore.tc6", floor: "floor.tc-return" };
+const FLOW4_XDP: Restore = Restore { id: "restore.flow4.xdp", floor: "floor.xdp-return" };
+const FLOW4_TC: Restore = Restore { id: "restore.flow4.tc", floor: "floor.tc-return" };
+const FLOW6_XDP: Restore = Restore { id: "restore.flow6.xdp", floor: "floor.xdp-return" };
 
 fn run(object: &Path) -> Result<Vec<Row>> {
     // In a thread of its own: it moves into another namespace.
@@ -56,6 +60,7 @@ fn measure(object: &Path) -> Result<Vec<Row>> {
     plan.routes()?;
     plan.ways()?;
     plan.passes()?;
+    plan.services()?;
     plan.fib()?;
     let Plan { rows: planned, .. } = plan;
     let (names, probes): (Vec<_>, Vec<_>) = planned
@@ -225,6 +230,37 @@ impl Plan<'_> {
         Ok(())
     }
 
+    /// Established flows of a Service, one packet of each in turn.
+    fn services(&mut self) -> Result<()> {
+        let tc = self.tc();
+        let (nic, pod) = (Hook::XdpNic, Hook::TcPod);
+        for (id, cast, hook, kind, tcp, by) in [
+            ("xdp.service4.4k", service_flows::V4, nic, Kind::Xdp, true, FLOW4_XDP),
+            ("tc.service4.4k", service_flows::V4, pod, tc, true, FLOW4_TC),
+            ("xdp.service6.4k", service_flows::V6, nic, Kind::Xdp, true, FLOW6_XDP),
+            ("xdp.service4-udp.4k", service_flows::V4, nic, Kind::Xdp, false, FLOW4_XDP),
+        ] {
+            let flows = ServiceFlows::open(&self.stage, cast, hook, tcp)?;
+            let (floor, passed, forwarded, what) = match kind {
+                Kind::Xdp => ("floor_return", probe::XDP_PASS, probe::XDP_REDIRECT, "XDP, masqueraded"),
+                Kind::Tc { .. } => {
+                    ("floor_tc_return", probe::TC_ACT_UNSPEC, probe::TC_ACT_REDIRECT, "TC from a pod")
+                }
+            };
+            if !self.rows.iter().any(|row| row.id == by.id) {
+                let probe = flows.restoring(self.object, floor, kind, passed)?;
+                self.add(by.id, "making a packet of a flow new + return at once", probe, None);
+            }
+            let probe = flows.probe(self.object, kind, forwarded)?;
+            let sample = judged(&probe, &flows.bed, hook, Reason::Forwarded)?;
+            flows.verify(&sample.frame).with_context(|| id.to_owned())?;
+            let title =
+                format!("Service, 4096 established {} flows, {what}", if tcp { "TCP" } else { "UDP" });
+            self.add(id, title, probe, Some(by));
+        }
+        Ok(())
+    }
+
     /// The same as [`Self::routes`], by the kernel's FIB. Last, since each leaves the stage.
     fn fib(&mut self) -> Result<()> {
         for (size, name) in SIZES {
@@ -260,7 +296,8 @@ impl Plan<'_> {
 
 /// Runs the probe, and makes sure that each packet was given its verdict for this reason.
 fn judged(probe: &Probe, bed: &TestBed, hook: Hook, reason: Reason) -> Result<Sample> {
-    const REPEAT: u32 = 1000;
+    // All of a table's flows.
+    const REPEAT: u32 = 4096;
     let before = bed.counters.verdict(hook, reason)?.packets;
     let sample = probe.run(REPEAT)?;
     let more = bed.counters.verdict(hook, reason)?.packets - before;

@@ -13,6 +13,7 @@ mod lookup;
 #[expect(dead_code, reason = "the benchmark looks up routes and does not forward by them")]
 mod maps;
 mod restore;
+mod restore_flow;
 mod sink;
 #[path = "../../tables.rs"]
 mod tables;

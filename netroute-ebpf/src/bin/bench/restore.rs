@@ -18,15 +18,15 @@ use crate::frame::bounded;
 
 /// The program under test, at index 0.
 #[btf_map]
-static NEXT: ProgramArray<1> = ProgramArray::new();
+pub static NEXT: ProgramArray<1> = ProgramArray::new();
 
 /// Destination (2 halfwords), header checksum that goes with it, and a halfword for alignment.
 #[btf_map]
-static FLOWS4: Array<[u16; 4], 1> = Array::new();
+static DESTINATIONS4: Array<[u16; 4], 1> = Array::new();
 
 /// Destinations.
 #[btf_map]
-static FLOWS6: Array<[u16; 8], 1> = Array::new();
+static DESTINATIONS6: Array<[u16; 8], 1> = Array::new();
 
 /// Flows in the table, a power of two, less one.
 #[unsafe(no_mangle)]
@@ -85,7 +85,7 @@ const UDP: u8 = 17;
 
 #[inline(always)]
 fn restore4(data: usize, end: usize) -> Option<()> {
-    let flow = FLOWS4.get(turn())?;
+    let flow = DESTINATIONS4.get(turn())?;
     let words = bounded::<Words4>(data, end, 0)?;
     // SAFETY: `bounded` checked that all words lie inside the frame; nothing else looks at it now.
     let words = unsafe { &mut *words };
@@ -99,7 +99,7 @@ fn restore4(data: usize, end: usize) -> Option<()> {
 
 #[inline(always)]
 fn restore6(data: usize, end: usize) -> Option<()> {
-    let flow = FLOWS6.get(turn())?;
+    let flow = DESTINATIONS6.get(turn())?;
     let words = bounded::<Words6>(data, end, 0)?;
     // SAFETY: as above.
     let words = unsafe { &mut *words };
@@ -125,8 +125,9 @@ fn address(words: &mut [u16; 3]) {
     words[2] = mac[2];
 }
 
+/// The number of the next packet's flow.
 #[inline(always)]
-fn turn() -> u32 {
+pub fn turn() -> u32 {
     // SAFETY: a test run has one CPU, and no other program touches this static.
     unsafe {
         let turn = core::ptr::read_volatile(&raw const FLOW_NEXT);
