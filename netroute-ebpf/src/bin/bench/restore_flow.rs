@@ -70,6 +70,7 @@ fn restore<const WORDS: usize, const TTL: usize>(data: usize, end: usize) -> Opt
     for word in [0, 1, 2, 3, 4, 5] {
         words[word] = header[word];
     }
+    #[expect(clippy::manual_memcpy, reason = "word by word: a copy of the slice would be a call")]
     for word in TTL..const { WORDS - TCP_WORDS } {
         words[word] = header[word];
     }
