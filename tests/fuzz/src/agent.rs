@@ -84,6 +84,9 @@ impl Agent {
             }
             Request::RouteGet { reply, .. } => refuse(reply),
             Request::NextHops { reply } => drop(reply.send(Ok(Vec::new()))),
+            Request::Services { reply, .. } => refuse(reply),
+            Request::Flows { reply, .. } => refuse(reply),
+            Request::FlushFlows { reply, .. } => refuse(reply),
             Request::Drops { reply } => drop(reply.send(Ok(Vec::new()))),
             Request::Status { reply } => refuse(reply),
             Request::Doctor { reply } => refuse(reply),
