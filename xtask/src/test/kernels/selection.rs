@@ -56,6 +56,7 @@ pub const CHOSEN: &[Chosen] = &[
     all("load_kernel", Column::Load, 1),
     some("vectors_kernel", Column::Vectors, &["one_object_judges_all_vectors"]),
     some("differential", Column::Differential, &["r12_n11_host_and_kernel_agree_on_random_packets"]),
+    // Few: each loads all programs several times, some seconds of the emulated verifier each.
     some(
         "load",
         Column::Load,
@@ -63,9 +64,7 @@ pub const CHOSEN: &[Chosen] = &[
             "x4_a_driver_without_native_xdp_gets_generic_mode",
             "x1_a_foreign_xdp_program_stays_and_is_named",
             "x2_an_interface_made_anew_is_attached_once",
-            "bpftool_shows_named_fields",
             "detach_leaves_nothing_and_may_be_repeated",
-            "interfaces_no_longer_asked_for_are_let_go",
             "traffic::filters_serve_where_there_is_no_tcx",
             "traffic::programs_forward_and_count",
         ],
