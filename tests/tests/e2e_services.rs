@@ -132,8 +132,9 @@ fn manifest(vms: [&Vm; 2], endpoints: &[(usize, usize)]) -> Result<String> {
     Ok(text)
 }
 
-fn received(pod: &Pod) -> Result<u64> {
-    Ok(Counters::read(&pod.ns, "eth0")?.rx_packets)
+/// Old kernels do not count what is redirected into a pod as received (5.10, `BPF_F_PEER`).
+fn sent(pod: &Pod) -> Result<u64> {
+    Ok(Counters::read(&pod.ns, "eth0")?.tx_packets)
 }
 
 /// A pod is balanced over endpoints on both VMs, and they see its own address.
@@ -143,13 +144,13 @@ fn s1_s17_pods_reach_all_endpoints_and_keep_their_address() -> Result<()> {
     let client = &scene.master.pods()[0];
     let endpoints = [&scene.master.pods()[1], &scene.worker.pods()[0]];
     for (family, address) in CLUSTER.both().into_iter().enumerate() {
-        let before = endpoints.iter().map(|pod| received(pod)).collect::<Result<Vec<_>>>()?;
+        let before = endpoints.iter().map(|pod| sent(pod)).collect::<Result<Vec<_>>>()?;
         for _ in 0..MANY {
             let seen = http_get(&client.ns, address, TIMEOUT)?.ip();
             ensure!(seen == client.address.both()[family], "the endpoint saw {seen}");
         }
         for (pod, before) in endpoints.iter().zip(before) {
-            ensure!(received(pod)? > before + 20, "{} was left out at {address}", pod.ns);
+            ensure!(sent(pod)? > before + 20, "{} was left out at {address}", pod.ns);
         }
     }
     Ok(())
