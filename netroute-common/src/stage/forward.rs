@@ -177,7 +177,7 @@ fn exit<P: Packet, T: Tables>(tables: &T, arrival: Arrival, next_hop: &NextHop) 
 /// Hash of the flow: the ports only where every packet of the flow shows them, so that the
 /// fragments of a packet stay together.
 #[inline(always)]
-pub fn flow_hash<I: Ip, P: Packet>(packet: &P) -> u32 {
+fn flow_hash<I: Ip, P: Packet>(packet: &P) -> u32 {
     let at = ETH_LEN.wrapping_add(size_of::<I>());
     let Some(ip) = packet.get::<I>(ETH_LEN) else { return 0 };
     let hash = Hash::new().word(ip.hash());
