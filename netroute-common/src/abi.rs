@@ -4,10 +4,10 @@
 //! the maps of another version are pinned in another folder, so an upgrade loads beside them.
 
 /// Version of the map layouts; part of the pin path.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Folder below the BPF file system where maps and links of this ABI version are pinned.
-pub const PIN_FOLDER: &str = "v2";
+pub const PIN_FOLDER: &str = "v3";
 
 pub const MAP_ROUTES4: &str = "ROUTES4";
 pub const MAP_ROOT4: &str = "ROOT4";
@@ -31,6 +31,8 @@ pub const MAP_FLOWS4: &str = "FLOWS4";
 pub const MAP_FLOWS6: &str = "FLOWS6";
 pub const MAP_OPENING4: &str = "OPENING4";
 pub const MAP_OPENING6: &str = "OPENING6";
+pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
+pub const MAP_PEERS: &str = "PEERS";
 
 /// The global constant in `.rodata` that makes an XDP program the program of one NIC.
 pub const GLOBAL_NIC: &str = "NIC";
@@ -62,6 +64,8 @@ pub const DEFAULT_FLOWS4: u32 = 65_536;
 pub const DEFAULT_FLOWS6: u32 = 32_768;
 pub const DEFAULT_OPENING4: u32 = 32_768;
 pub const DEFAULT_OPENING6: u32 = 16_384;
+/// Fragmented packets whose fragments are on their way.
+pub const MAX_FRAGMENTS: u32 = 2_048;
 /// Slots of the device map that XDP redirects through.
 pub const MAX_PORTS: u32 = 64;
 

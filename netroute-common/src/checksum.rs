@@ -76,6 +76,12 @@ impl Delta {
         Self { sum: self.sum.wrapping_add(u32::from(sum)) }
     }
 
+    /// Both changes.
+    #[inline(always)]
+    pub fn and(self, other: Self) -> Self {
+        Self { sum: u32::from(self.fold()).wrapping_add(u32::from(other.fold())) }
+    }
+
     /// In one word.
     #[inline(always)]
     pub fn fold(self) -> u16 {

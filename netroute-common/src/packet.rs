@@ -42,6 +42,12 @@ pub trait Packet {
     /// `new` (host order), for hardware checksums over the whole packet (`CHECKSUM_COMPLETE`).
     fn word_changed(&mut self, old: u16, new: u16);
 
+    /// The same of words that together changed by this much.
+    fn words_changed(&mut self, change: Delta);
+
+    /// Makes sure that this many bytes can be looked at, or all that there are.
+    fn pull(&mut self, length: usize);
+
     /// Makes the frame this long: what is cut off is lost, what is added undefined. `None` if that cannot be
     /// done; the frame is then as it was.
     fn resize(&mut self, length: usize) -> Option<()>;

@@ -1,9 +1,8 @@
 //! The order of the stages, from a frame at a hook to its verdict.
 
 use crate::packet::Packet;
-use crate::services::Services;
 use crate::stage::forward::forward;
-use crate::tables::Tables;
+use crate::stage::stages::Stages;
 use crate::verdict::{Exit, Fate, Hook, Reason, Verdict};
 use crate::wire::eth::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth};
 use crate::wire::ipv4::Ipv4;
@@ -33,7 +32,7 @@ impl Arrival {
 
 /// Judges one frame, rewrites it if it is forwarded, and counts it.
 #[inline(always)]
-pub fn run<P: Packet, T: Tables + Services>(packet: &mut P, tables: &T, arrival: Arrival) -> Verdict {
+pub fn run<P: Packet, T: Stages<P>>(packet: &mut P, tables: &T, arrival: Arrival) -> Verdict {
     // Before the rewrite: the frame's length is what came in.
     let bytes = packet.frame_length();
     let verdict = match judge(packet, tables, arrival) {
@@ -49,11 +48,7 @@ pub fn run<P: Packet, T: Tables + Services>(packet: &mut P, tables: &T, arrival:
 }
 
 #[inline(always)]
-fn judge<P: Packet, T: Tables + Services>(
-    packet: &mut P,
-    tables: &T,
-    arrival: Arrival,
-) -> Result<Exit, Reason> {
+fn judge<P: Packet, T: Stages<P>>(packet: &mut P, tables: &T, arrival: Arrival) -> Result<Exit, Reason> {
     if packet.vlan_tagged() {
         return Err(Reason::Vlan);
     }

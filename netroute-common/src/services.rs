@@ -1,7 +1,7 @@
 //! The questions the logic asks of the maps about Services and flows, beside those of
 //! [`crate::tables`] about routes.
 
-use crate::layout::flow::{Flow, FlowKey4, FlowKey6, Masquerade, Timers};
+use crate::layout::flow::{Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, Masquerade, PeerKey, Timers};
 use crate::layout::service::{Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, SourceRange};
 use crate::stage::serve::Scratch;
 
@@ -46,6 +46,9 @@ pub trait Services {
     /// What flows that leave by this interface are masqueraded to.
     fn masquerade(&self, ifindex: u32) -> Option<&Masquerade>;
 
+    /// The next hop that hands packets over so.
+    fn peer(&self, key: &PeerKey) -> Option<u32>;
+
     fn timers(&self) -> Option<&Timers>;
 
     /// Nanoseconds of `CLOCK_MONOTONIC`.
@@ -65,6 +68,11 @@ pub trait Services {
     fn remove_flow4(&self, place: Place, key: &FlowKey4);
 
     fn remove_flow6(&self, place: Place, key: &FlowKey6);
+
+    /// Calls `with` on what the first fragment of a packet became.
+    fn fragment<R>(&self, key: &FragmentKey, with: impl FnOnce(&Fragment) -> R) -> Option<R>;
+
+    fn keep_fragment(&self, key: &FragmentKey, fragment: &Fragment);
 
     /// Calls `with` on the working memory of this processor and family. What is in it is what was left there.
     fn scratch4<R>(&self, with: impl FnOnce(&mut Scratch<FlowKey4>) -> R) -> Option<R>;

@@ -113,9 +113,9 @@ reasons! {
     NoMasqueradePort = 26 "no-masquerade-port",
     /// The interface has no address to masquerade the flow to: dropped.
     NoMasqueradeAddress = 27 "no-masquerade-address",
-    /// Fragment of a packet to a Service whose ports are not known: dropped.
+    /// Fragment of a packet to a Service, whose first was not seen: dropped.
     ServiceFragment = 28 "service-fragment",
-    /// To a Service, of a protocol that Services do not have, or with options: dropped.
+    /// To a Service, of a protocol that Services do not have, or with options, or an error about no flow: dropped.
     ServiceProtocol = 29 "service-protocol",
     /// To a Service; the kernel sends it on, to the endpoint.
     Translated = 31 "translated",
@@ -125,6 +125,12 @@ reasons! {
     RefusedSilently = 33 "refused-silently",
     /// To a Service without an endpoint, or to a port that no Service has: TC refuses it.
     RefusedAtTc = 34 "refused-at-tc",
+    /// To a Service, and of a kind that TC looks at (ICMP, fragments).
+    ServiceAtTc = 35 "service-at-tc",
+    /// Echo request to an address of a Service: answered.
+    EchoAnswered = 36 "echo-answered",
+    /// Of a Service, and larger than the MTU of its way: refused with that MTU.
+    ServiceTooBig = 37 "service-too-big",
 }
 
 /// What becomes of a packet that is not forwarded.
@@ -139,7 +145,7 @@ impl Reason {
     /// Each reason has one.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::NoEndpoint | Self::NoServicePort => Fate::Answer,
+            Self::NoEndpoint | Self::NoServicePort | Self::EchoAnswered | Self::ServiceTooBig => Fate::Answer,
             Self::RefusedSilently
             | Self::NoLocalEndpoint
             | Self::SourceNotAllowed

@@ -2,11 +2,12 @@
 
 use aya_ebpf::helpers::bpf_xdp_adjust_tail;
 use aya_ebpf::programs::XdpContext;
+use netroute_common::checksum::Delta;
 use netroute_common::packet::{Header, MAX_OFFSET, Packet};
 use netroute_common::wire::eth::{Eth, Mac};
 
 pub struct Frame<'c> {
-    ctx: &'c XdpContext,
+    pub ctx: &'c XdpContext,
     mac: Mac,
 }
 
@@ -75,6 +76,12 @@ impl Packet for Frame<'_> {
     fn segment(&self) -> Option<u32> {
         None
     }
+
+    #[inline(always)]
+    fn words_changed(&mut self, _change: Delta) {}
+
+    #[inline(always)]
+    fn pull(&mut self, _length: usize) {}
 
     #[inline(always)]
     fn word_changed(&mut self, _old: u16, _new: u16) {}

@@ -8,6 +8,7 @@ mod frame;
 mod maps;
 mod services;
 mod skb;
+mod stages;
 mod tables;
 
 use aya_ebpf::macros::{classifier, xdp};

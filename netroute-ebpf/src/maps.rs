@@ -4,7 +4,9 @@ use aya_ebpf::btf_maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArra
 use aya_ebpf::macros::btf_map;
 use netroute_common::abi;
 use netroute_common::layout::config::Nic;
-use netroute_common::layout::flow::{Flow, FlowKey4, FlowKey6, Masquerade, Timers};
+use netroute_common::layout::flow::{
+    Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, Masquerade, PeerKey, Timers,
+};
 use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use netroute_common::layout::service::{
     Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange,
@@ -81,6 +83,12 @@ pub static OPENING4: LruHashMap<FlowKey4, Flow, { abi::DEFAULT_OPENING4 as usize
 
 #[btf_map]
 pub static OPENING6: LruHashMap<FlowKey6, Flow, { abi::DEFAULT_OPENING6 as usize }> = LruHashMap::new();
+
+#[btf_map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment, { abi::MAX_FRAGMENTS as usize }> = LruHashMap::new();
+
+#[btf_map]
+pub static PEERS: HashMap<PeerKey, u32, { abi::DEFAULT_NEXTHOPS as usize }> = HashMap::new();
 
 /// Not shared with user space, and not pinned.
 #[btf_map]

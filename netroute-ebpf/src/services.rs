@@ -4,14 +4,16 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{HashMap, LruHashMap};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use netroute_common::layout::flow::{Flow, FlowKey4, FlowKey6, Masquerade, Timers};
+use netroute_common::layout::flow::{
+    Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, Masquerade, PeerKey, Timers,
+};
 use netroute_common::layout::service::{Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, SourceRange};
 use netroute_common::services::{Place, ServiceEvent, Services};
 use netroute_common::stage::serve::Scratch;
 
 use crate::maps::{
-    AFFINITY, BACKENDS, FLOWS4, FLOWS6, FRONTENDS, MASQUERADE, OPENING4, OPENING6, SCRATCH4, SCRATCH6,
-    SERVICE_STATS, SLOTS, SOURCE_RANGES, TIMERS,
+    AFFINITY, BACKENDS, FLOWS4, FLOWS6, FRAGMENTS, FRONTENDS, MASQUERADE, OPENING4, OPENING6, PEERS,
+    SCRATCH4, SCRATCH6, SERVICE_STATS, SLOTS, SOURCE_RANGES, TIMERS,
 };
 use crate::tables::Maps;
 
@@ -57,6 +59,12 @@ impl Services for Maps {
     fn masquerade(&self, ifindex: u32) -> Option<&Masquerade> {
         // SAFETY: as in `front_end`.
         unsafe { MASQUERADE.get(ifindex) }
+    }
+
+    #[inline(always)]
+    fn peer(&self, key: &PeerKey) -> Option<u32> {
+        // SAFETY: one word.
+        unsafe { PEERS.get(key) }.copied()
     }
 
     #[inline(always)]
@@ -113,6 +121,18 @@ impl Services for Maps {
             Place::Established => FLOWS6.remove(key),
             Place::Opening => OPENING6.remove(key),
         };
+    }
+
+    #[inline(always)]
+    fn fragment<R>(&self, key: &FragmentKey, with: impl FnOnce(&Fragment) -> R) -> Option<R> {
+        // SAFETY: written once, as a whole.
+        unsafe { FRAGMENTS.get(key) }.map(with)
+    }
+
+    #[inline(always)]
+    fn keep_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        // Without room the other fragments are dropped, as if the first had been lost.
+        let _ = FRAGMENTS.insert(key, fragment, u64::from(BPF_ANY));
     }
 
     #[inline(always)]

@@ -1,8 +1,9 @@
 //! A socket buffer at TC ingress as a [`Packet`].
 
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::{bpf_csum_update, bpf_l4_csum_replace, bpf_skb_change_tail};
 use aya_ebpf::programs::TcContext;
+use netroute_common::checksum::Delta;
 use netroute_common::packet::{Header, Packet, TransportChange};
 use netroute_common::wire::eth::ETH_LEN;
 
@@ -13,7 +14,7 @@ pub struct Skb {
 }
 
 /// Headers the fast path may read or write: Ethernet, IPv6, and the first bytes of TCP.
-const HEADERS: u32 = ETH_LEN as u32 + 40 + 20;
+const HEADERS: usize = ETH_LEN + 40 + 20;
 /// `skb->pkt_type` of a frame to this host (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
 
@@ -22,13 +23,20 @@ impl Skb {
     /// further pull of a GSO packet can tear its fragment list.
     #[inline(always)]
     pub fn new(ctx: TcContext) -> Self {
-        let linear = ctx.data_end() - ctx.data();
-        if linear < HEADERS as usize && ctx.len() > linear as u32 {
-            let wanted = if ctx.len() < HEADERS { ctx.len() } else { HEADERS };
-            // A failed pull leaves too few bytes, which the checked views report as truncated.
-            let _ = ctx.pull_data(wanted);
-        }
+        let mut skb = Self { ctx };
+        skb.pull(HEADERS);
+        skb
+    }
+
+    /// One that was looked at before: its headers are where they should be.
+    #[inline(always)]
+    pub fn again(ctx: TcContext) -> Self {
         Self { ctx }
+    }
+
+    #[inline(always)]
+    pub fn as_ptr(&self) -> *mut __sk_buff {
+        self.ctx.skb.skb
     }
 
     #[inline(always)]
@@ -88,6 +96,22 @@ impl Packet for Skb {
         // SAFETY: as in `ifindex`. `gso_size` is readable since Linux 5.7.
         let size = unsafe { (*self.ctx.skb.skb).gso_size };
         (size != 0).then_some(size)
+    }
+
+    #[inline(always)]
+    fn pull(&mut self, length: usize) {
+        let linear = self.ctx.data_end() - self.ctx.data();
+        if linear < length && self.ctx.len() > linear as u32 {
+            let wanted = if self.ctx.len() < length as u32 { self.ctx.len() } else { length as u32 };
+            // A failed pull leaves too few bytes, which the checked views report as truncated.
+            let _ = self.ctx.pull_data(wanted);
+        }
+    }
+
+    #[inline(always)]
+    fn words_changed(&mut self, change: Delta) {
+        // SAFETY: as in `word_changed`.
+        let _ = unsafe { bpf_csum_update(self.ctx.skb.skb, u32::from(change.fold().to_be())) };
     }
 
     #[inline(always)]

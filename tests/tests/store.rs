@@ -9,7 +9,7 @@ use anyhow::Result;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netroute_common::host::strides::Strides;
 use netroute_common::layout::config::Nic;
-use netroute_common::layout::flow::{Masquerade, Timers};
+use netroute_common::layout::flow::{Masquerade, PeerKey, Timers};
 use netroute_common::layout::route::{Group, MAX_MEMBERS, Member, NextHop, Route};
 use netroute_common::layout::service::{Backend, FrontEnd, FrontEndKey, SourceRange};
 use netroute_common::verdict::{Hook, Reason};
@@ -114,6 +114,14 @@ fn masquerade() -> impl Strategy<Value = Masquerade> {
     })
 }
 
+fn peer() -> impl Strategy<Value = PeerKey> {
+    any::<(u32, [u8; 6], bool)>().prop_map(|(ifindex, mac, v6)| PeerKey {
+        ifindex,
+        mac,
+        family: if v6 { 6 } else { 4 },
+    })
+}
+
 /// Front ends share four blocks, or have none.
 fn services() -> impl Strategy<Value = ServiceImage> {
     let front_end = (0..LIMITS.service_stats, 0..5_usize, any::<u32>(), any::<u32>());
@@ -123,9 +131,10 @@ fn services() -> impl Strategy<Value = ServiceImage> {
         btree_map(0..LIMITS.backends, backend(), 0..=16),
         source_ranges(),
         btree_map(any::<u32>(), masquerade(), 0..=8),
+        btree_map(peer(), any::<u32>(), 0..=8),
         any::<bool>(),
     )
-        .prop_map(|(front_ends, tables, backends, source_ranges, masquerade, timed)| {
+        .prop_map(|(front_ends, tables, backends, source_ranges, masquerade, peers, timed)| {
             let mut blocks = BTreeMap::new();
             let with_block = |(key, (service, table, affinity, flags)): (_, (u32, usize, u32, u32))| {
                 let mut front_end = FrontEnd { service, affinity, flags, ..FrontEnd::default() };
@@ -138,7 +147,7 @@ fn services() -> impl Strategy<Value = ServiceImage> {
             };
             let front_ends = front_ends.into_iter().map(with_block).collect();
             let timers = timed.then_some(Timers::DEFAULT);
-            ServiceImage { front_ends, blocks, backends, source_ranges, masquerade, timers }
+            ServiceImage { front_ends, blocks, backends, source_ranges, masquerade, peers, timers }
         })
 }
 

@@ -4,6 +4,7 @@ use std::vec::Vec;
 
 use zerocopy::IntoBytes;
 
+use crate::checksum::Delta;
 use crate::packet::{Header, MAX_OFFSET, Packet};
 use crate::wire::eth::{Eth, Mac};
 
@@ -102,6 +103,10 @@ impl Packet for HostPacket {
     fn segment(&self) -> Option<u32> {
         self.segment
     }
+
+    fn words_changed(&mut self, _change: Delta) {}
+
+    fn pull(&mut self, _length: usize) {}
 
     fn word_changed(&mut self, old: u16, new: u16) {
         self.changes.push(WordChange { old, new });

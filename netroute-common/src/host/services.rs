@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::vec::Vec;
 
 use super::tables::HostTables;
-use crate::layout::flow::{Flow, FlowKey4, FlowKey6, Masquerade, Timers};
+use crate::layout::flow::{Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, Masquerade, PeerKey, Timers};
 use crate::layout::service::{
     Address, Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, SourceRange,
 };
@@ -22,6 +22,7 @@ pub struct HostServices {
     /// With their prefix length, the Service's 32 bits included.
     pub source_ranges: Vec<(u32, SourceRange)>,
     pub masquerade: BTreeMap<u32, Masquerade>,
+    pub peers: BTreeMap<PeerKey, u32>,
     pub timers: Timers,
     /// What the clock says.
     pub now: Cell<u64>,
@@ -30,6 +31,7 @@ pub struct HostServices {
     pub affinity: RefCell<BTreeMap<AffinityKey, Affinity>>,
     pub flows4: RefCell<BTreeMap<(Place, FlowKey4), Flow>>,
     pub flows6: RefCell<BTreeMap<(Place, FlowKey6), Flow>>,
+    pub fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
     pub counted: RefCell<BTreeMap<u32, ServiceCounter>>,
     scratch4: RefCell<Scratch<FlowKey4>>,
     scratch6: RefCell<Scratch<FlowKey6>>,
@@ -43,12 +45,14 @@ impl Default for HostServices {
             backends: BTreeMap::new(),
             source_ranges: Vec::new(),
             masquerade: BTreeMap::new(),
+            peers: BTreeMap::new(),
             timers: Timers::DEFAULT,
             now: Cell::new(0),
             room: usize::MAX,
             affinity: RefCell::default(),
             flows4: RefCell::default(),
             flows6: RefCell::default(),
+            fragments: RefCell::default(),
             counted: RefCell::default(),
             scratch4: RefCell::default(),
             scratch6: RefCell::default(),
@@ -97,6 +101,10 @@ impl Services for HostTables {
         self.services.masquerade.get(&ifindex)
     }
 
+    fn peer(&self, key: &PeerKey) -> Option<u32> {
+        self.services.peers.get(key).copied()
+    }
+
     fn timers(&self) -> Option<&Timers> {
         Some(&self.services.timers)
     }
@@ -127,6 +135,14 @@ impl Services for HostTables {
 
     fn remove_flow6(&self, place: Place, key: &FlowKey6) {
         self.services.flows6.borrow_mut().remove(&(place, *key));
+    }
+
+    fn fragment<R>(&self, key: &FragmentKey, with: impl FnOnce(&Fragment) -> R) -> Option<R> {
+        self.services.fragments.borrow().get(key).map(with)
+    }
+
+    fn keep_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        self.services.fragments.borrow_mut().insert(*key, *fragment);
     }
 
     fn scratch4<R>(&self, with: impl FnOnce(&mut Scratch<FlowKey4>) -> R) -> Option<R> {

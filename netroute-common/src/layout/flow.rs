@@ -67,8 +67,34 @@ pub struct Flow {
     pub generation: u32,
     /// Index into `SERVICE_STATS`.
     pub service: u32,
-    /// Interface that the client's packets come in by.
-    pub arrival: u32,
+    /// Where the client's packets come from, and the answers leave by.
+    pub back: Back,
+}
+
+/// The next hop that packets came from: those that go back leave by it as long as it lives and has that
+/// address, whatever the route says (N13).
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Back {
+    /// Index into `NEXTHOPS`; 0 for none: the route is asked.
+    pub next_hop: u32,
+    /// Its number may stand for another one day.
+    pub mac: [u8; 6],
+    pub zero: [u8; 2],
+}
+
+/// Key of `PEERS`: who hands packets to this node. The value is an index into `NEXTHOPS`.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct PeerKey {
+    pub ifindex: u32,
+    pub mac: [u8; 6],
+    /// 4 or 6.
+    pub family: u16,
 }
 
 /// Nanoseconds after which a packet refreshes the entry of the other direction as well as its own: a
@@ -125,6 +151,37 @@ impl Default for Timers {
         Self::DEFAULT
     }
 }
+
+/// Key of `FRAGMENTS`: what the fragments of one packet share (RFC 791 section 3.2, RFC 8200 section 4.5).
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct FragmentKey {
+    pub source: Address,
+    pub destination: Address,
+    pub identification: u32,
+    pub protocol: u32,
+}
+
+/// Value of `FRAGMENTS`: what the first of them became; those behind it have no ports to ask by.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Fragment {
+    /// When it came, nanoseconds of `CLOCK_MONOTONIC`.
+    pub seen: u64,
+    pub source: Address,
+    pub destination: Address,
+    /// As of the flow.
+    pub back: Back,
+    pub reserved: u32,
+}
+
+/// Nanoseconds after which a first fragment is forgotten; Linux waits as long for the rest
+/// (`net.ipv4.ipfrag_time`).
+pub const FRAGMENT_LIFETIME: u64 = 30_000_000_000;
 
 /// What flows that leave by one interface are masqueraded to: the value of `MASQUERADE`, a hash by
 /// interface index.

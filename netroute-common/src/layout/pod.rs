@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe marker trait")]
 
 use super::config::Nic;
-use super::flow::{Flow, FlowKey4, FlowKey6, Masquerade, Timers};
+use super::flow::{Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, Masquerade, PeerKey, Timers};
 use super::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use super::service::{
     Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange,
@@ -20,4 +20,4 @@ macro_rules! plain_old_data {
 
 plain_old_data!(Block, Counter, Group, NextHop, Nic, Prefix4, Prefix6, Route);
 plain_old_data!(Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange);
-plain_old_data!(Flow, FlowKey4, FlowKey6, Masquerade, Timers);
+plain_old_data!(Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, Masquerade, PeerKey, Timers);

@@ -17,7 +17,7 @@ impl Choice {
 
     /// Next-hop ids are indices of an array far smaller than 2^24.
     #[inline(always)]
-    fn new(id: u32, place: usize) -> Self {
+    pub fn new(id: u32, place: usize) -> Self {
         Self(id & 0x00ff_ffff | (place as u32) << Self::PLACE_SHIFT)
     }
 

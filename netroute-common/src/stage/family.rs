@@ -11,18 +11,28 @@ use crate::services::{Place, Services};
 use crate::strides::route4;
 use crate::tables::Tables;
 use crate::wire::eth::ETH_LEN;
+use crate::wire::icmp::ICMP_LEN;
 use crate::wire::ip::Ip;
 use crate::wire::ipv4::Ipv4;
-use crate::wire::ipv6::Ipv6;
+use crate::wire::ipv6::{Fragment6, Ipv6, NEXT_FRAGMENT};
 use crate::wire::l4::{PROTOCOL_TCP, Ports, TCP_FLAGS_AT, has_ports};
 
 /// An IP version.
 pub trait Family: Ip + Sized {
     type Tuple: Tuple;
+    const VERSION: u8;
     const TRANSPORT_AT: usize = ETH_LEN.wrapping_add(size_of::<Self>());
+    /// Where an ICMP error has the packet that it is about.
+    const QUOTED_AT: usize = Self::TRANSPORT_AT.wrapping_add(ICMP_LEN);
     const HAS_HEADER_CHECKSUM: bool;
 
     fn tuple(&self, ports: (u16, u16), protocol: u8) -> Self::Tuple;
+
+    /// What the packet is a fragment of; `None` for a whole one.
+    fn fragment<P: Packet>(packet: &P) -> Option<Piece>;
+
+    /// Place and protocol of the transport header of the packet that an error quotes, if it is there.
+    fn quoted<P: Packet>(packet: &P) -> Option<(usize, u8)>;
 
     /// `changed` is what the change adds to a sum over the addresses.
     fn set_addresses(&mut self, to: &Self::Tuple, changed: Delta);
@@ -52,23 +62,59 @@ pub trait Family: Ip + Sized {
     fn remove_flow<S: Services>(services: &S, place: Place, key: &Self::Tuple);
 }
 
-/// The tuple of a whole packet with ports, and TCP's control bits (0 for other protocols); `None` for
-/// everything else.
+/// A fragment.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    pub identification: u32,
+    pub protocol: u8,
+    /// It begins with the transport header, at `at`.
+    pub first: bool,
+    pub at: usize,
+}
+
+/// Where the ports of a packet are.
+#[derive(Clone, Copy, Debug)]
+pub struct Transport {
+    pub protocol: u8,
+    pub at: usize,
+    /// Of a first fragment, whose other fragments do not show ports.
+    pub fragmented: bool,
+    pub identification: u32,
+}
+
+/// The ports of a packet, or, at TC, of its first fragment.
 #[inline(always)]
-pub fn tuple_of<F: Family, P: Packet>(packet: &P) -> Option<(F::Tuple, u8)> {
+pub fn transport_of<F: Family, P: Packet>(packet: &P, at_xdp: bool) -> Option<Transport> {
     let ip: &F = packet.get(ETH_LEN)?;
-    let protocol = ip.transport().filter(|&protocol| has_ports(protocol))?;
-    let ports: &Ports = packet.get(F::TRANSPORT_AT)?;
-    let tuple = ip.tuple((ports.source.get(), ports.destination.get()), protocol);
+    if let Some(protocol) = ip.transport() {
+        let whole = Transport { protocol, at: F::TRANSPORT_AT, fragmented: false, identification: 0 };
+        return has_ports(protocol).then_some(whole);
+    }
+    if at_xdp {
+        return None;
+    }
+    let Piece { identification, protocol, first, at } = F::fragment(packet)?;
+    let piece = Transport { protocol, at, fragmented: true, identification };
+    (first && has_ports(protocol)).then_some(piece)
+}
+
+/// The tuple of a packet whose ports are there, and TCP's control bits (0 for other protocols).
+#[inline(always)]
+pub fn tuple_of<F: Family, P: Packet>(packet: &P, transport: Transport) -> Option<(F::Tuple, u8)> {
+    let Transport { protocol, at, .. } = transport;
+    let ports: &Ports = packet.get(at)?;
+    let (source, destination) = (ports.source.get(), ports.destination.get());
+    let tuple = packet.get::<F>(ETH_LEN)?.tuple((source, destination), protocol);
     if protocol != PROTOCOL_TCP {
         return Some((tuple, 0));
     }
-    let [flags]: &[u8; 1] = packet.get(F::TRANSPORT_AT.wrapping_add(TCP_FLAGS_AT))?;
+    let [flags]: &[u8; 1] = packet.get(at.wrapping_add(TCP_FLAGS_AT))?;
     Some((tuple, *flags))
 }
 
 impl Family for Ipv4 {
     type Tuple = FlowKey4;
+    const VERSION: u8 = 4;
     const HAS_HEADER_CHECKSUM: bool = true;
 
     #[inline(always)]
@@ -80,6 +126,21 @@ impl Family for Ipv4 {
             destination_port: ports.1,
             protocol: protocol.into(),
         }
+    }
+
+    #[inline(always)]
+    fn fragment<P: Packet>(packet: &P) -> Option<Piece> {
+        let ip: &Self = packet.get(ETH_LEN)?;
+        let (identification, protocol) = (ip.identification.get().into(), ip.protocol);
+        let piece = Piece { identification, protocol, first: ip.is_first(), at: Self::TRANSPORT_AT };
+        ip.transport().is_none().then_some(piece)
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P) -> Option<(usize, u8)> {
+        let ip: &Self = packet.get(Self::QUOTED_AT)?;
+        let at = Self::QUOTED_AT.wrapping_add(ip.header_length());
+        (ip.version() == 4 && ip.is_first()).then_some((at, ip.protocol))
     }
 
     #[inline(always)]
@@ -126,6 +187,7 @@ impl Family for Ipv4 {
 
 impl Family for Ipv6 {
     type Tuple = FlowKey6;
+    const VERSION: u8 = 6;
     const HAS_HEADER_CHECKSUM: bool = false;
 
     #[inline(always)]
@@ -137,6 +199,32 @@ impl Family for Ipv6 {
             destination_port: ports.1,
             protocol: protocol.into(),
         }
+    }
+
+    #[inline(always)]
+    fn fragment<P: Packet>(packet: &P) -> Option<Piece> {
+        let ip: &Self = packet.get(ETH_LEN)?;
+        if ip.next_header != NEXT_FRAGMENT {
+            return None;
+        }
+        let header: &Fragment6 = packet.get(Self::TRANSPORT_AT)?;
+        Some(Piece {
+            identification: header.identification.get(),
+            protocol: header.next_header,
+            first: header.is_first(),
+            at: Self::TRANSPORT_AT.wrapping_add(size_of::<Fragment6>()),
+        })
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P) -> Option<(usize, u8)> {
+        let ip: &Self = packet.get(Self::QUOTED_AT)?;
+        let at = Self::QUOTED_AT.wrapping_add(size_of::<Self>());
+        if ip.next_header != NEXT_FRAGMENT {
+            return ip.transport().map(|protocol| (at, protocol));
+        }
+        let header: &Fragment6 = packet.get(at)?;
+        header.is_first().then_some((at.wrapping_add(size_of::<Fragment6>()), header.next_header))
     }
 
     #[inline(always)]

@@ -3,8 +3,8 @@
 use super::family::Family;
 use super::tuple::Tuple;
 use crate::layout::flow::{
-    FLOW_ANSWERED, FLOW_BACKEND_FIN, FLOW_CLIENT_FIN, FLOW_REPLY, Flow, STATE_CLOSING, STATE_ESTABLISHED,
-    STATE_OPENING, STATE_RESET, TOUCH, Timers,
+    Back, FLOW_ANSWERED, FLOW_BACKEND_FIN, FLOW_CLIENT_FIN, FLOW_REPLY, Flow, STATE_CLOSING,
+    STATE_ESTABLISHED, STATE_OPENING, STATE_RESET, TOUCH, Timers,
 };
 use crate::services::{Place, Services};
 use crate::wire::l4::{PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
@@ -21,7 +21,10 @@ pub struct Transition {
     pub flags: u8,
     /// The flow moves from the opening to the established ones.
     pub promoted: bool,
+    /// The client's packet: it says the way back anew.
+    pub forth: bool,
     pub now: u64,
+    pub back: Back,
 }
 
 /// Nanoseconds after its last packet at which a flow counts as gone.
@@ -70,7 +73,7 @@ pub fn transition(flow: &Flow, place: Place, tcp: u8, now: u64) -> Option<Transi
         return None;
     }
     let promoted = place == Place::Opening && (state == STATE_ESTABLISHED || state == STATE_CLOSING);
-    Some(Transition { state, flags, promoted, now })
+    Some(Transition { state, flags, promoted, forth: !reply, now, back: Back::default() })
 }
 
 /// RFC 9293 as seen from the middle, with the caution of RFC 7857 section 2.2: a reset shortens the time
@@ -121,11 +124,14 @@ pub fn carry_out<F: Family, S: Services>(services: &S, key: &F::Tuple, transitio
 
 #[inline(always)]
 fn mark(flow: &mut Flow, transition: &Transition) {
-    let Transition { state, flags, promoted: _, now } = *transition;
+    let Transition { state, flags, promoted: _, forth, now, back } = *transition;
     flow.seen = now;
     flow.touched = now;
     flow.state = state;
     flow.flags |= flags;
+    if forth {
+        flow.back = back;
+    }
 }
 
 /// Copies an entry to the established ones, as it is from now on. Another processor may be doing the

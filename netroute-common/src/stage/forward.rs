@@ -2,15 +2,17 @@
 
 use core::hint::black_box;
 
+use super::answer::Answering;
 use super::choose::{Choice, for_flow, preferred};
 use super::family::Family;
-use super::refuse::{Answering, refuse};
-use super::serve::{Decision, carry, decide};
+use super::serve::Decision;
+use super::stages::Stages;
 use super::tuple::Tuple;
 use crate::hash::Hash;
+use crate::layout::flow::Back;
 use crate::layout::route::{
     FIRST_FREE_ID, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED, KIND_POD, KIND_SERVICE,
-    NextHop, Route, XDP_NO_TX, XDP_REDIRECT,
+    NextHop, Route, UNCOUNTED, XDP_NO_TX, XDP_REDIRECT,
 };
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
@@ -24,7 +26,7 @@ use crate::wire::l4::{PROTOCOL_TCP, PROTOCOL_UDP, Ports, TCP_DATA_OFFSET_AT, UDP
 /// Forwards the packet by the route table, to where its Service sends it if it is to one, or says why it
 /// goes up to the kernel unchanged.
 #[inline(always)]
-pub fn forward<F: Answering, P: Packet, T: Tables + Services>(
+pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
     packet: &mut P,
     tables: &T,
     arrival: Arrival,
@@ -32,44 +34,121 @@ pub fn forward<F: Answering, P: Packet, T: Tables + Services>(
     let available = packet.frame_length().wrapping_sub(ETH_LEN as u32);
     let gso = packet.segment().is_some();
     let ip: &F = packet.get(ETH_LEN).ok_or(Reason::Truncated)?;
-    ip.check(available, gso)?;
+    if let Err(reason) = ip.check(available, gso) {
+        // The kernel would send it on as it is, which is not where the Service is.
+        let route = ip.route(tables).unwrap_or(Route::NONE);
+        let ours = reason == Reason::IpOptions && kind_of(route.group) == KIND_SERVICE;
+        return Err(if ours { Reason::ServiceProtocol } else { reason });
+    }
     if ip.source_is_martian() {
         return Err(Reason::MartianSource);
     }
     let route = ip.route(tables).unwrap_or(Route::NONE);
-    let destination = kind_of(route.group);
-    let decision = if asks_services(arrival.at_xdp::<P>(), destination) {
-        decide::<F, P, T>(packet, tables, arrival, destination)
-    } else {
-        Decision::NONE
-    };
+    let decision = ask_services::<F, P, T>(packet, tables, arrival, kind_of(route.group));
     if let Some(reason) = decision.refusal() {
-        return Err(match reason.fate() {
-            // A veth keeps what XDP sends back; and it is no hurry.
-            Fate::Answer if arrival.at_xdp::<P>() => Reason::RefusedAtTc,
-            Fate::Answer if refuse::<F, P>(packet).is_none() => Reason::RefusedSilently,
-            _ => reason,
-        });
+        return Err(answered::<F, P, T>(packet, tables, arrival, reason, 0));
     }
     let route = if decision == Decision::NONE { route } else { route_of_scratch::<F, T>(tables) };
-    let found = Way::find::<F, P, T>(packet, tables, arrival, route);
-    let way = match found {
-        Ok(way) => way,
-        Err(reason) if decision == Decision::NONE => return Err(reason),
-        Err(reason) => {
+    let found = match Way::back::<F, P, T>(tables, arrival, decision) {
+        Some(back) => back,
+        None => Way::find::<F, P, T>(packet, tables, arrival, route),
+    };
+    let (obstacle, mtu) = match &found {
+        Ok(way) => (way.obstacle::<F, P>(packet), way.next_hop.mtu),
+        Err(reason) => (Some(*reason), 0),
+    };
+    let way = match (found, obstacle) {
+        (Ok(way), None) => way,
+        (_, obstacle) => {
+            let reason = obstacle.unwrap_or(Reason::TableInconsistent);
+            if decision == Decision::NONE {
+                return Err(reason);
+            }
+            let reason = too_big_for_service::<F, P>(packet, arrival, decision, reason);
             let obstacle = Decision::refused(reason);
-            let carried = carry::<F, P, T>(packet, tables, decision, obstacle, 0);
-            return Err(carried.refusal().unwrap_or(reason));
+            let carried = if related(decision) {
+                tables.carry_related::<F>(packet, decision, obstacle)
+            } else {
+                tables.carry::<F>(packet, decision, obstacle, 0)
+            };
+            let reason = carried.refusal().unwrap_or(reason);
+            return Err(answered::<F, P, T>(packet, tables, arrival, reason, mtu));
         }
     };
     if decision != Decision::NONE {
-        let ifindex = way.next_hop.ifindex;
-        let carried = carry::<F, P, T>(packet, tables, decision, Decision::NONE, ifindex);
+        let carried = if related(decision) {
+            tables.carry_related::<F>(packet, decision, Decision::NONE)
+        } else {
+            tables.carry::<F>(packet, decision, Decision::NONE, way.next_hop.ifindex)
+        };
         if let Some(reason) = carried.refusal() {
             return Err(reason);
         }
     }
     way.leave::<F, P, T>(packet, tables).ok_or(Reason::Truncated)
+}
+
+/// What Services have to do with a packet whose destination is of this kind.
+#[inline(always)]
+fn ask_services<F: Answering, P: Packet, T: Stages<P>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: Arrival,
+    destination: u8,
+) -> Decision {
+    let at_xdp = arrival.at_xdp::<P>();
+    // At TC, what comes from a pod or goes to one may be an answer.
+    if at_xdp && destination != KIND_LOCAL && destination != KIND_SERVICE {
+        return Decision::NONE;
+    }
+    match tables.decide::<F>(packet, arrival, destination) {
+        Decision::WITHOUT_PORTS if !at_xdp => tables.relate::<F>(packet, arrival, destination),
+        Decision::WITHOUT_PORTS if destination == KIND_SERVICE => {
+            let icmp = packet.get::<F>(ETH_LEN).and_then(Ip::transport) == Some(F::ICMP);
+            let left = icmp || F::fragment(packet).is_some();
+            Decision::refused(if left { Reason::ServiceAtTc } else { Reason::ServiceProtocol })
+        }
+        Decision::WITHOUT_PORTS => Decision::NONE,
+        decision => decision,
+    }
+}
+
+/// Makes the packet the answer that the reason asks for, if it asks for one.
+#[inline(always)]
+fn answered<F: Answering, P: Packet, T: Stages<P>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: Arrival,
+    reason: Reason,
+    mtu: u32,
+) -> Reason {
+    match reason.fate() {
+        // A veth keeps what XDP sends back; and it is no hurry.
+        Fate::Answer if arrival.at_xdp::<P>() => Reason::RefusedAtTc,
+        Fate::Answer if !tables.answer::<F>(packet, reason, mtu) => Reason::RefusedSilently,
+        _ => reason,
+    }
+}
+
+/// Of a flow, without ports of its own.
+#[inline(always)]
+fn related(decision: Decision) -> bool {
+    matches!(decision, Decision::ERROR | Decision::FRAGMENT)
+}
+
+/// The kernel would answer a packet that is too big with the endpoint's address, or take the node's own for
+/// a martian's.
+#[inline(always)]
+fn too_big_for_service<F: Answering, P: Packet>(
+    packet: &P,
+    arrival: Arrival,
+    decision: Decision,
+    reason: Reason,
+) -> Reason {
+    let has_ports = !related(decision);
+    let whole = packet.get::<F>(ETH_LEN).is_some_and(|ip| !ip.may_be_fragmented());
+    let ours = reason == Reason::TooBig && has_ports && whole && !arrival.at_xdp::<P>();
+    if ours { Reason::ServiceTooBig } else { reason }
 }
 
 /// The route to where the packet goes once it is rewritten.
@@ -83,13 +162,6 @@ fn route_of_scratch<F: Family, T: Tables + Services>(tables: &T) -> Route {
     Route { group: both as u32, stats: (both >> 32) as u32 }
 }
 
-/// Whose business packets to this kind of destination may be besides the route table's.
-#[inline(always)]
-fn asks_services(xdp: bool, destination: u8) -> bool {
-    // At TC, what comes from a pod or goes to one may be an answer.
-    !xdp || destination == KIND_LOCAL || destination == KIND_SERVICE
-}
-
 /// The kind that a fixed group stands for; that of a neighbour for all others.
 #[inline(always)]
 fn kind_of(group: u32) -> u8 {
@@ -99,7 +171,7 @@ fn kind_of(group: u32) -> u8 {
     if group < FIRST_FREE_ID { group as u8 } else { KIND_NEIGHBOUR }
 }
 
-/// A next hop that takes the packet, and how it leaves.
+/// A next hop that is alive, and how a packet leaves for it.
 pub struct Way<'t> {
     pub exit: Exit,
     pub next_hop: &'t NextHop,
@@ -108,7 +180,7 @@ pub struct Way<'t> {
 }
 
 impl<'t> Way<'t> {
-    /// Finds the next hop of a route for this packet, and makes sure that the packet may take it.
+    /// Finds the next hop of a route for this packet.
     #[inline(always)]
     pub fn find<I: Ip, P: Packet, T: Tables>(
         packet: &P,
@@ -125,19 +197,50 @@ impl<'t> Way<'t> {
             None => for_flow(tables, group, flow_hash::<I, P>(packet))?,
         };
         let exit = exit::<P, T>(tables, arrival, next_hop)?;
-        let ip: &I = packet.get(ETH_LEN).ok_or(Reason::Truncated)?;
+        Ok(Self { exit, next_hop, choice, stats: route.stats })
+    }
+
+    /// The way that the packets of the other direction came by, if the packet goes back and it lives (N13).
+    /// What this hook cannot send there is not sent elsewhere.
+    #[inline(always)]
+    fn back<F: Family, P: Packet, T: Tables + Services>(
+        tables: &'t T,
+        arrival: Arrival,
+        decision: Decision,
+    ) -> Option<Result<Self, Reason>> {
+        if decision == Decision::NONE || decision == Decision::OPENS {
+            return None;
+        }
+        let Back { next_hop: id, mac, .. } = F::scratch(tables, |scratch| scratch.back)?;
+        if id == 0 {
+            return None;
+        }
+        let next_hop = tables.next_hop(id).filter(|hop| hop.alive != 0 && hop.destination_mac == mac)?;
+        let choice = Choice::new(id, 0);
+        Some(exit::<P, T>(tables, arrival, next_hop).map(|exit| Self {
+            exit,
+            next_hop,
+            choice,
+            stats: UNCOUNTED,
+        }))
+    }
+
+    /// Why the packet may not take it, if it may not.
+    #[inline(always)]
+    fn obstacle<I: Ip, P: Packet>(&self, packet: &P) -> Option<Reason> {
+        let Some(ip) = packet.get::<I>(ETH_LEN) else { return Some(Reason::Truncated) };
         if ip.ttl() <= 1 {
-            return Err(Reason::TtlExpired);
+            return Some(Reason::TtlExpired);
         }
         let length = match packet.segment() {
             // With what lies behind the packet: the device counts it, and drops what is too long.
             None => packet.frame_length().wrapping_sub(ETH_LEN as u32),
-            Some(payload) => segment_length::<I, P>(packet, payload).ok_or(Reason::Truncated)?,
+            Some(payload) => match segment_length::<I, P>(packet, payload) {
+                Some(length) => length,
+                None => return Some(Reason::Truncated),
+            },
         };
-        if length > next_hop.mtu {
-            return Err(Reason::TooBig);
-        }
-        Ok(Self { exit, next_hop, choice, stats: route.stats })
+        (length > self.next_hop.mtu).then_some(Reason::TooBig)
     }
 
     /// Writes the packet's link layer and TTL for the next hop, and counts it.

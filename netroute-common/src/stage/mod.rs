@@ -1,11 +1,14 @@
 //! One decision each; [`crate::pipeline`] puts them in order.
 
+pub mod answer;
 pub mod choose;
 pub mod family;
 pub mod follow;
 pub mod forward;
 pub mod open;
-pub mod refuse;
+
+pub mod relate;
 pub mod serve;
+pub mod stages;
 pub mod translate;
 pub mod tuple;

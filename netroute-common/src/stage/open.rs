@@ -2,12 +2,14 @@
 
 use core::hint::black_box;
 
+use super::answer::Answering;
 use super::family::Family;
 use super::follow::is_quiet;
 use super::serve::{Asked, Decision, Scratch};
+use super::stages::Stages;
 use super::tuple::Tuple;
 use crate::hash::Hash;
-use crate::layout::flow::{FLOW_REPLY, Flow, STATE_OPENING};
+use crate::layout::flow::{Back, FLOW_REPLY, Flow, PeerKey, STATE_OPENING};
 use crate::layout::route::KIND_SERVICE;
 use crate::layout::service::{
     Address, Affinity, AffinityKey, BACKEND_LOCAL, Backend, FRONTEND_DROP, FRONTEND_MASQUERADE,
@@ -20,9 +22,16 @@ use crate::verdict::{Hook, Reason};
 use crate::wire::l4::PROTOCOL_SCTP;
 
 /// Source ports tried before a flow is refused.
-const ATTEMPTS: u32 = 4;
-/// From which a port is not a well-known one.
+const ATTEMPTS: u32 = 128;
+/// Odd, and coprime to the usual sizes of ranges: neighbours in hash do not run after each other.
+const STRIDE: u32 = 7919;
+/// From which a port is not a well-known one; another port is of the same class (RFC 4787 REQ-3).
 const FIRST_HIGH_PORT: u16 = 1024;
+/// First and number, where the client's address stays.
+const HIGH_PORTS: (u16, u16) = (FIRST_HIGH_PORT, u16::MAX.wrapping_sub(FIRST_HIGH_PORT));
+const LOW_PORTS: (u16, u16) = (1, 1023);
+/// Where the node's address takes its place: what Linux takes for itself and for others likewise.
+const LOW_MASQUERADE_PORTS: (u16, u16) = (600, 424);
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// The endpoint of a new flow, and who its packets are from as the endpoint sees it.
@@ -41,6 +50,7 @@ pub struct Chosen {
     pub ports: u16,
     /// Whose address the source is.
     pub from: From,
+    pub peer: PeerKey,
 }
 
 /// Whose address the endpoint sees.
@@ -100,9 +110,10 @@ pub fn choose<F: Family, P: Packet, T: Tables + Services>(
         service: front_end.service,
         hash,
         port,
-        first_port: FIRST_HIGH_PORT,
-        ports: u16::MAX.wrapping_sub(FIRST_HIGH_PORT),
+        first_port: 0,
+        ports: 0,
         from,
+        peer: PeerKey::default(),
     };
     Ok(true)
 }
@@ -172,35 +183,56 @@ fn kept<S: Services>(tables: &S, key: &AffinityKey, front_end: &FrontEnd, now: u
 
 /// Adds both entries under the first source port whose answers nobody else waits for, and says what the
 /// packet becomes. `ifindex` is the interface that it leaves by, 0 if that is the kernel's to know.
-#[inline(never)]
-pub fn enter<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>, ifindex: u32) -> Decision {
-    match try_enter::<F, S>(tables, scratch, ifindex) {
-        Ok(()) => Decision::NONE,
-        Err(reason) => Decision::refused(reason),
+#[inline(always)]
+pub fn enter<F: Answering, P: Packet, T: Stages<P>>(tables: &T, ifindex: u32) -> Decision {
+    // The scratch is let go of before each call: what is called takes it up by itself.
+    let prepared = F::scratch(tables, |scratch| prepare::<F, T>(tables, scratch, ifindex));
+    match prepared {
+        Some(Decision::NONE) => {}
+        Some(refused) => return refused,
+        None => return Decision::refused(Reason::TableInconsistent),
     }
+    let mut entered = tables.await_answers::<F>();
+    for attempt in 0..ATTEMPTS {
+        if entered {
+            break;
+        }
+        // Opaque: unrolled, the loop would hold every attempt on the stack.
+        let attempt = black_box(attempt);
+        let more = F::scratch(tables, |scratch| next_port::<F>(scratch, attempt));
+        if more != Some(true) {
+            break;
+        }
+        entered = tables.await_answers::<F>();
+    }
+    if !entered {
+        return Decision::refused(Reason::NoMasqueradePort);
+    }
+    let added = F::scratch(tables, |scratch| add::<F, T>(tables, scratch));
+    added.unwrap_or(Decision::refused(Reason::TableInconsistent))
 }
 
+/// The entry for answers, with the client's own source port if it is one to choose from.
 #[inline(always)]
-fn try_enter<F: Family, S: Services>(
-    tables: &S,
-    scratch: &mut Scratch<F::Tuple>,
-    ifindex: u32,
-) -> Result<(), Reason> {
-    let Scratch { asked, to, answers, chosen, flow, .. } = scratch;
+fn prepare<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>, ifindex: u32) -> Decision {
+    let Scratch { asked, answers, chosen, flow, .. } = scratch;
     let (own_port, front_port) = asked.tuple.ports();
-    let protocol = asked.tuple.protocol();
-    let mut own_first = true;
+    let low = own_port < FIRST_HIGH_PORT;
+    (chosen.first_port, chosen.ports) = if low { LOW_PORTS } else { HIGH_PORTS };
     if chosen.from != From::Client {
         if chosen.from == From::Interface && ifindex == 0 {
-            return Err(Reason::EndpointUnreachable);
+            return Decision::refused(Reason::EndpointUnreachable);
         }
         // Whatever the interface, the pod's answer to an address of the node comes back to this hook.
         let ifindex = if chosen.from == From::Node { 0 } else { ifindex };
-        let masquerade = tables.masquerade(ifindex).ok_or(Reason::NoMasqueradeAddress)?;
-        chosen.source = F::masquerade_address(masquerade).ok_or(Reason::NoMasqueradeAddress)?;
-        chosen.first_port = masquerade.first_port;
-        chosen.ports = masquerade.ports;
-        own_first = own_port.wrapping_sub(masquerade.first_port) < masquerade.ports;
+        let masquerade = tables.masquerade(ifindex);
+        let address = masquerade.and_then(F::masquerade_address);
+        let (Some(masquerade), Some(address)) = (masquerade, address) else {
+            return Decision::refused(Reason::NoMasqueradeAddress);
+        };
+        chosen.source = address;
+        (chosen.first_port, chosen.ports) =
+            if low { LOW_MASQUERADE_PORTS } else { (masquerade.first_port, masquerade.ports) };
     }
     *flow = Flow {
         seen: asked.now,
@@ -211,23 +243,74 @@ fn try_enter<F: Family, S: Services>(
         destination_port: own_port,
         state: STATE_OPENING,
         flags: FLOW_REPLY,
-        protocol,
+        protocol: asked.tuple.protocol(),
         backend: chosen.backend,
         generation: chosen.generation,
         service: chosen.service,
-        arrival: asked.arrival.ifindex,
+        back: back_to(tables, &chosen.peer),
         ..Flow::default()
     };
-    let port = if own_first { own_port } else { chosen.first_port };
-    *answers = F::Tuple::new(&chosen.endpoint, &chosen.source, (chosen.port, port), protocol);
-    let entered = own_first && await_answers::<F, S>(tables, asked.now, answers, flow)
-        || with_another_port::<F, S>(tables, asked.now, (answers, flow), chosen);
-    if !entered {
-        return Err(Reason::NoMasqueradePort);
+    let own = own_port.wrapping_sub(chosen.first_port) < chosen.ports;
+    let port = if own { own_port } else { chosen.port_at(0) };
+    *answers = F::Tuple::new(&chosen.endpoint, &chosen.source, (chosen.port, port), flow.protocol);
+    Decision::NONE
+}
+
+/// The way back to who handed the packet over.
+#[inline(always)]
+pub fn back_to<S: Services>(services: &S, peer: &PeerKey) -> Back {
+    match services.peer(peer) {
+        Some(next_hop) => Back { next_hop, mac: peer.mac, zero: [0; 2] },
+        None => Back::default(),
     }
+}
+
+/// The source port to try next, in an order that the flow alone decides; false when there is none left.
+#[inline(always)]
+fn next_port<F: Family>(scratch: &mut Scratch<F::Tuple>, attempt: u32) -> bool {
+    let Scratch { answers, chosen, .. } = scratch;
+    answers.set_destination_port(chosen.port_at(attempt));
+    attempt < u32::from(chosen.ports)
+}
+
+impl Chosen {
+    #[inline(always)]
+    fn port_at(&self, attempt: u32) -> u16 {
+        let step = u32::from(self.hash as u16).wrapping_add(attempt.wrapping_mul(STRIDE));
+        self.first_port.wrapping_add(step.checked_rem(u32::from(self.ports)).unwrap_or(0) as u16)
+    }
+}
+
+/// Adds the entry for answers in the scratch, unless another flow has it. A function of its own.
+#[inline(always)]
+pub fn await_answers<F: Family, S: Services>(tables: &S) -> bool {
+    let awaited = F::scratch(tables, |Scratch { asked, answers, flow, .. }| {
+        let timers = tables.timers()?;
+        let ours_or_over = F::flow(tables, answers, |_, held| {
+            let client =
+                held.destination == flow.destination && held.destination_port == flow.destination_port;
+            let front_end = held.source == flow.source && held.source_port == flow.source_port;
+            client && front_end || is_quiet(held, timers, asked.now)
+        });
+        Some(match ours_or_over {
+            None => F::add_flow(tables, Place::Opening, answers, flow, false),
+            Some(true) => {
+                F::remove_flow(tables, Place::Established, answers);
+                F::add_flow(tables, Place::Opening, answers, flow, true)
+            }
+            Some(false) => false,
+        })
+    });
+    awaited.flatten().unwrap_or(false)
+}
+
+/// Adds the entry for the client's packets, behind that for answers.
+#[inline(always)]
+fn add<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> Decision {
+    let Scratch { asked, to, answers, chosen, flow, .. } = scratch;
     *to = answers.reversed();
     // SCTP's checksum is over the whole packet and cannot be brought up to date here.
-    let fits = protocol != PROTOCOL_SCTP || to.ports() == asked.tuple.ports();
+    let fits = flow.protocol != PROTOCOL_SCTP || to.ports() == asked.tuple.ports();
     flow.source = to.source();
     flow.destination = to.destination();
     (flow.source_port, flow.destination_port) = to.ports();
@@ -236,51 +319,8 @@ fn try_enter<F: Family, S: Services>(
     flow.bytes = asked.bytes.into();
     if fits && F::add_flow(tables, Place::Opening, &asked.tuple, flow, true) {
         tables.count_service(chosen.service, asked.bytes, ServiceEvent::NewFlow);
-        return Ok(());
+        return Decision::NONE;
     }
     F::remove_flow(tables, Place::Opening, answers);
-    Err(if fits { Reason::FlowTableFull } else { Reason::ServiceProtocol })
-}
-
-/// Tries other ports in an order that the flow alone decides.
-#[inline(always)]
-fn with_another_port<F: Family, S: Services>(
-    tables: &S,
-    now: u64,
-    (answers, flow): (&mut F::Tuple, &Flow),
-    chosen: &Chosen,
-) -> bool {
-    for attempt in 0..ATTEMPTS {
-        // Opaque: unrolled, the loop would hold every attempt on the stack.
-        let step = u32::from(chosen.hash as u16).wrapping_add(black_box(attempt).wrapping_mul(STRIDE));
-        let offset = step.checked_rem(u32::from(chosen.ports)).unwrap_or(0);
-        let port = chosen.first_port.wrapping_add(offset as u16);
-        *answers = F::Tuple::new(&chosen.endpoint, &chosen.source, (chosen.port, port), flow.protocol);
-        if await_answers::<F, S>(tables, now, answers, flow) {
-            return true;
-        }
-    }
-    false
-}
-
-/// Odd, and coprime to the usual sizes of ranges: neighbours in hash do not run after each other.
-const STRIDE: u32 = 7919;
-
-/// Adds the entry for answers of this tuple, unless another flow has it.
-#[inline(never)]
-fn await_answers<F: Family, S: Services>(tables: &S, now: u64, answers: &F::Tuple, flow: &Flow) -> bool {
-    let Some(timers) = tables.timers() else { return false };
-    let ours_or_over = F::flow(tables, answers, |_, held| {
-        let client = held.destination == flow.destination && held.destination_port == flow.destination_port;
-        let front_end = held.source == flow.source && held.source_port == flow.source_port;
-        client && front_end || is_quiet(held, timers, now)
-    });
-    match ours_or_over {
-        None => F::add_flow(tables, Place::Opening, answers, flow, false),
-        Some(true) => {
-            F::remove_flow(tables, Place::Established, answers);
-            F::add_flow(tables, Place::Opening, answers, flow, true)
-        }
-        Some(false) => false,
-    }
+    Decision::refused(if fits { Reason::FlowTableFull } else { Reason::ServiceProtocol })
 }

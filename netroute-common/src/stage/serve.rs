@@ -1,19 +1,21 @@
 //! A packet that may be to a Service, or an answer from one: the flow it belongs to, or the endpoint of the
 //! one it opens. What is decided lies in the family's [`Scratch`]; the route table then says the way.
 
-use super::family::{Family, tuple_of};
+use super::answer::Answering;
+use super::family::{Family, Transport, transport_of, tuple_of};
 use super::follow::{Transition, begins_anew, carry_out, forget, is_quiet, refresh, transition};
-use super::open::{Chosen, choose, enter};
+use super::open::{Chosen, back_to, choose, enter};
+use super::stages::Stages;
 use super::translate::translate;
 use super::tuple::Tuple;
-use crate::layout::flow::{FLOW_REPLY, Flow};
+use crate::layout::flow::{Back, FLOW_REPLY, Flow, Fragment, FragmentKey, PeerKey};
 use crate::layout::route::{KIND_NEIGHBOUR, KIND_SERVICE};
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::{Place, ServiceEvent, Services};
 use crate::tables::Tables;
 use crate::verdict::Reason;
-use crate::wire::eth::ETH_LEN;
+use crate::wire::eth::Eth;
 use crate::wire::l4::PROTOCOL_TCP;
 
 /// Working memory of one packet, too large for the stack: one for each processor and family.
@@ -27,6 +29,19 @@ pub struct Scratch<A> {
     pub transition: Transition,
     pub chosen: Chosen,
     pub flow: Flow,
+    pub fragment: FirstFragment,
+    /// What is asked before the route, of packets that go back.
+    pub back: Back,
+    /// When the packet before it came.
+    pub seen: u64,
+}
+
+/// A packet's first fragment on its way into `FRAGMENTS`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct FirstFragment {
+    pub key: FragmentKey,
+    pub becomes: Fragment,
 }
 
 /// A packet with ports, as Services see it.
@@ -42,6 +57,11 @@ pub struct Asked<A> {
     pub tcp: u8,
     /// `KIND_*` of its destination by the route table.
     pub destination: u8,
+    /// A first fragment, of a packet with this identification.
+    pub fragmented: bool,
+    pub identification: u32,
+    /// Where its ports are; of an error the ports of the packet that it quotes.
+    pub at: u32,
 }
 
 /// What Services have to do with a packet; a number, so that it comes out of a function in a register.
@@ -57,8 +77,26 @@ impl Decision {
     pub const CHANGES: Self = Self(2);
     /// It opens a flow.
     pub const OPENS: Self = Self(3);
-    const OVER: Self = Self(4);
+    /// It shows no ports: [`super::relate`] may know what it belongs to.
+    pub const WITHOUT_PORTS: Self = Self(4);
+    /// It is an error about a packet of a flow.
+    pub const ERROR: Self = Self(5);
+    /// It is a fragment behind the first.
+    pub const FRAGMENT: Self = Self(6);
+    const OVER: Self = Self(7);
     const REFUSED: u32 = 0x100;
+
+    /// As an argument or result of a function.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The opposite.
+    #[inline(always)]
+    pub fn from_number(number: u32) -> Self {
+        Self(number)
+    }
 
     #[inline(always)]
     pub fn refused(reason: Reason) -> Self {
@@ -72,30 +110,41 @@ impl Decision {
     }
 }
 
-/// Decides for a packet whose destination is of this kind. Out of line: most packets in XDP do not come
-/// here.
-#[inline(never)]
+/// Decides for a packet whose destination is of this kind.
+#[inline(always)]
 pub fn decide<F: Family, P: Packet, T: Tables + Services>(
     packet: &P,
     tables: &T,
     arrival: Arrival,
     destination: u8,
 ) -> Decision {
-    let Some((tuple, tcp)) = tuple_of::<F, P>(packet) else {
-        let ours = destination == KIND_SERVICE;
-        return if ours { Decision::refused(without_ports::<F, P>(packet)) } else { Decision::NONE };
+    let Some(transport) = transport_of::<F, P>(packet, arrival.at_xdp::<P>()) else {
+        return Decision::WITHOUT_PORTS;
     };
+    let Some((tuple, tcp)) = tuple_of::<F, P>(packet, transport) else {
+        let ours = destination == KIND_SERVICE;
+        return if ours { Decision::refused(Reason::Truncated) } else { Decision::NONE };
+    };
+    let Transport { at, fragmented, identification, .. } = transport;
     let decision = F::scratch(tables, |scratch| {
         // The length is read behind a helper's call: else the compiler hands over the packet's two ends in
         // place of the packet, and the verifier refuses what it then makes of them.
-        scratch.asked = Asked { tuple, now: 0, arrival, bytes: packet.frame_length(), tcp, destination };
-        let Scratch { asked, to, transition, chosen, .. } = scratch;
+        let bytes = packet.frame_length();
+        let at = at as u32;
+        scratch.asked =
+            Asked { tuple, now: 0, arrival, bytes, tcp, destination, fragmented, identification, at };
+        let Scratch { asked, to, transition, chosen, back, seen, .. } = scratch;
         let known = F::flow(tables, &asked.tuple, |place, flow| {
-            follow::<F, T>(tables, asked, (place, flow), (to, transition))
+            follow::<F, T>(tables, asked, (place, flow), (to, transition, back, seen))
         });
         match known {
             Some(Decision::OVER) => forget::<F, T>(tables, &asked.tuple),
-            Some(decision) => return decision,
+            Some(decision) => {
+                if decision == Decision::CHANGES && transition.forth {
+                    transition.back = back_to(tables, &peer_of::<F, P>(packet, arrival));
+                }
+                return decision;
+            }
             // No front end has such an address.
             None if destination == KIND_NEIGHBOUR => return Decision::NONE,
             None => {}
@@ -103,6 +152,8 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
         asked.now = tables.now();
         match choose::<F, P, T>(tables, asked, chosen) {
             Ok(true) => {
+                *back = Back::default();
+                chosen.peer = peer_of::<F, P>(packet, arrival);
                 *to = F::Tuple::new(&chosen.endpoint, &chosen.endpoint, (0, chosen.port), 0);
                 Decision::OPENS
             }
@@ -119,7 +170,7 @@ fn follow<F: Family, T: Tables + Services>(
     tables: &T,
     asked: &Asked<F::Tuple>,
     (place, flow): (Place, &mut Flow),
-    (to, changes): (&mut F::Tuple, &mut Transition),
+    (to, changes, back, seen): (&mut F::Tuple, &mut Transition, &mut Back, &mut u64),
 ) -> Decision {
     let Some(timers) = tables.timers() else { return Decision::refused(Reason::TableInconsistent) };
     // Not before: at TC most packets are of no flow, and the clock is what costs them most.
@@ -128,6 +179,8 @@ fn follow<F: Family, T: Tables + Services>(
         return Decision::OVER;
     }
     *to = F::Tuple::rewritten_by(flow);
+    *back = way_back(flow);
+    *seen = flow.seen;
     let transition = transition(flow, place, asked.tcp, now);
     refresh(flow, now, asked.bytes);
     tables.count_service(flow.service, asked.bytes, ServiceEvent::Packet);
@@ -140,6 +193,19 @@ fn follow<F: Family, T: Tables + Services>(
     }
 }
 
+/// The way of an answer.
+#[inline(always)]
+pub fn way_back(flow: &Flow) -> Back {
+    if flow.flags & FLOW_REPLY == 0 { Back::default() } else { flow.back }
+}
+
+/// Who handed the packet over.
+#[inline(always)]
+fn peer_of<F: Family, P: Packet>(packet: &P, arrival: Arrival) -> PeerKey {
+    let mac = packet.get::<Eth>(0).map_or([0; 6], |eth| eth.source.octets());
+    PeerKey { ifindex: arrival.ifindex, mac, family: F::VERSION.into() }
+}
+
 /// UDP to an endpoint that is not there any more goes to another; TCP is left to find out (S18).
 #[inline(always)]
 fn endpoint_is_gone<T: Services>(tables: &T, flow: &Flow) -> bool {
@@ -148,64 +214,83 @@ fn endpoint_is_gone<T: Services>(tables: &T, flow: &Flow) -> bool {
         && tables.backend(flow.backend).is_none_or(|backend| backend.generation != flow.generation)
 }
 
-/// What is to an address of a Service and shows no ports.
-#[inline(always)]
-fn without_ports<F: Family, P: Packet>(packet: &P) -> Reason {
-    match packet.get::<F>(ETH_LEN) {
-        Some(ip) if ip.transport().is_none() => Reason::ServiceFragment,
-        Some(_) => Reason::ServiceProtocol,
-        None => Reason::Truncated,
-    }
-}
-
 /// Does what was decided, now that the way is known: enters a new flow, rewrites the packet. `obstacle`
 /// says why there is no way, else the packet leaves by the interface `ifindex`. Where only the kernel knows
 /// the way, the packet is handed up rewritten, at TC.
-#[inline(never)]
-pub fn carry<F: Family, P: Packet, T: Tables + Services>(
+#[inline(always)]
+pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
     packet: &mut P,
     tables: &T,
     decision: Decision,
     obstacle: Decision,
     ifindex: u32,
 ) -> Decision {
+    if let Some(reason) = obstacle.refusal() {
+        // These are answered by the packet as it came; XDP leaves the others to TC.
+        let as_it_came = matches!(reason, Reason::TtlExpired | Reason::Truncated | Reason::ServiceTooBig);
+        let at_xdp = F::scratch(tables, |scratch| scratch.asked.arrival.at_xdp::<P>());
+        if at_xdp != Some(false) || as_it_came {
+            give_back::<F, T>(tables, decision);
+            return obstacle;
+        }
+    }
+    if decision == Decision::OPENS {
+        let entered = enter::<F, P, T>(tables, ifindex);
+        if entered != Decision::NONE {
+            return entered;
+        }
+    }
     let carried = F::scratch(tables, |scratch| {
-        let obstructed = obstacle.refusal();
-        if let Some(reason) = obstructed {
-            // The kernel answers the last two by the packet as it came; XDP leaves the others to TC.
-            let left = scratch.asked.arrival.at_xdp::<P>();
-            if left || matches!(reason, Reason::TtlExpired | Reason::Truncated) {
-                unrefresh::<F, T>(tables, decision, &scratch.asked);
-                return obstacle;
-            }
-        }
-        if decision == Decision::OPENS {
-            let entered = enter::<F, T>(tables, scratch, ifindex);
-            if entered != Decision::NONE {
-                return entered;
-            }
-        }
-        let Scratch { asked, to, transition, .. } = scratch;
+        let Scratch { asked, to, transition, seen, .. } = scratch;
         if decision == Decision::CHANGES && !carry_out::<F, T>(tables, &asked.tuple, transition) {
-            unrefresh::<F, T>(tables, decision, asked);
+            unrefresh::<F, T>(tables, decision, asked, *seen);
             return Decision::refused(Reason::FlowTableFull);
         }
-        match translate::<F, P>(packet, &asked.tuple, to) {
+        // In XDP no number from memory: fewer places that the verifier must think of.
+        let at = if asked.arrival.at_xdp::<P>() { F::TRANSPORT_AT } else { asked.at as usize };
+        match translate::<F, P>(packet, at, &asked.tuple, to) {
             None => Decision::refused(Reason::Truncated),
-            Some(()) if obstructed.is_some() => Decision::refused(Reason::Translated),
+            Some(()) if obstacle != Decision::NONE => Decision::refused(Reason::Translated),
             Some(()) => Decision::NONE,
         }
     });
+    if P::AT_XDP != Some(true) {
+        F::scratch(tables, |scratch| keep_fragment::<F, T>(tables, scratch));
+    }
     carried.unwrap_or(Decision::refused(Reason::TableInconsistent))
+}
+
+/// What is behind a first fragment goes the same way.
+#[inline(always)]
+fn keep_fragment<F: Family, S: Services>(services: &S, scratch: &mut Scratch<F::Tuple>) {
+    let Scratch { asked, to, fragment, back, .. } = scratch;
+    if !asked.fragmented {
+        return;
+    }
+    fragment.key = FragmentKey {
+        source: asked.tuple.source(),
+        destination: asked.tuple.destination(),
+        identification: asked.identification,
+        protocol: asked.tuple.protocol().into(),
+    };
+    let (source, destination) = (to.source(), to.destination());
+    fragment.becomes = Fragment { seen: services.now(), source, destination, back: *back, reserved: 0 };
+    services.keep_fragment(&fragment.key, &fragment.becomes);
+}
+
+#[inline(always)]
+fn give_back<F: Family, S: Services>(services: &S, decision: Decision) {
+    F::scratch(services, |scratch| unrefresh::<F, S>(services, decision, &scratch.asked, scratch.seen));
 }
 
 /// The packet was counted and is not sent: it comes again at TC, or is dropped.
 #[inline(always)]
-fn unrefresh<F: Family, S: Services>(services: &S, decision: Decision, asked: &Asked<F::Tuple>) {
-    if decision == Decision::OPENS {
+fn unrefresh<F: Family, S: Services>(services: &S, decision: Decision, asked: &Asked<F::Tuple>, seen: u64) {
+    if !matches!(decision, Decision::KNOWN | Decision::CHANGES) {
         return;
     }
     let service = F::flow(services, &asked.tuple, |_, flow| {
+        flow.seen = seen;
         flow.packets = flow.packets.wrapping_sub(1);
         flow.bytes = flow.bytes.wrapping_sub(asked.bytes.into());
         flow.service

@@ -17,6 +17,9 @@ pub trait Tuple: Copy + PartialEq {
 
     fn protocol(&self) -> u8;
 
+    /// Host order.
+    fn set_destination_port(&mut self, port: u16);
+
     /// What this change of addresses adds to a sum over them.
     fn addresses_changed(&self, to: &Self) -> Delta;
 
@@ -70,6 +73,11 @@ impl Tuple for FlowKey4 {
     }
 
     #[inline(always)]
+    fn set_destination_port(&mut self, port: u16) {
+        self.destination_port = port;
+    }
+
+    #[inline(always)]
     fn addresses_changed(&self, to: &Self) -> Delta {
         // Of copies: what lies in a map would be read octet by octet.
         let (from, to) = (*self, *to);
@@ -109,6 +117,11 @@ impl Tuple for FlowKey6 {
     #[inline(always)]
     fn protocol(&self) -> u8 {
         self.protocol as u8
+    }
+
+    #[inline(always)]
+    fn set_destination_port(&mut self, port: u16) {
+        self.destination_port = port;
     }
 
     // Out of line: all sixteen words would be kept on the stack until the addresses are written.

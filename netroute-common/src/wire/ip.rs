@@ -28,6 +28,9 @@ pub trait Ip: Header {
     /// Protocol of the transport header, if it follows this header directly and is not a fragment.
     fn transport(&self) -> Option<u8>;
 
+    /// Whether a router may cut it up.
+    fn may_be_fragmented(&self) -> bool;
+
     /// Hash of what all packets of a flow share in this header.
     fn hash(&self) -> u32;
 }

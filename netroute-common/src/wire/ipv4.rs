@@ -36,6 +36,28 @@ const VERSION_4_NO_OPTIONS: u8 = 0x45;
 const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
 const TTL_ONE: u16 = 0x0100;
 
+const DONT_FRAGMENT: u16 = 0x4000;
+const OFFSET: u16 = 0x1fff;
+
+impl Ipv4 {
+    #[inline(always)]
+    pub fn version(&self) -> u8 {
+        self.version_ihl >> 4
+    }
+
+    /// Bytes, options included.
+    #[inline(always)]
+    pub fn header_length(&self) -> usize {
+        usize::from(self.version_ihl & 0xf).wrapping_mul(4)
+    }
+
+    /// A whole packet, or the fragment that its transport header is in.
+    #[inline(always)]
+    pub fn is_first(&self) -> bool {
+        self.flags_fragment.get() & OFFSET == 0
+    }
+}
+
 impl Ip for Ipv4 {
     #[inline(always)]
     fn check(&self, available: u32, gso: bool) -> Result<(), Reason> {
@@ -84,6 +106,11 @@ impl Ip for Ipv4 {
     fn transport(&self) -> Option<u8> {
         let whole = self.flags_fragment.get() & MORE_FRAGMENTS_OR_OFFSET == 0;
         whole.then_some(self.protocol)
+    }
+
+    #[inline(always)]
+    fn may_be_fragmented(&self) -> bool {
+        self.flags_fragment.get() & DONT_FRAGMENT == 0
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
-use super::be::Be16;
+use super::be::{Be16, Be32};
 use super::eth::ETH_LEN;
 use super::ip::Ip;
 use crate::hash::Hash;
@@ -25,6 +25,26 @@ pub struct Ipv6 {
 }
 
 pub const IPV6_LEN: u32 = size_of::<Ipv6>() as u32;
+
+/// Fragment extension header (RFC 8200 section 4.5).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Fragment6 {
+    pub next_header: u8,
+    pub reserved: u8,
+    /// Offset in units of 8 bytes in the upper 13 bits; the lowest says that more follow.
+    pub offset_more: Be16,
+    pub identification: Be32,
+}
+
+pub const NEXT_FRAGMENT: u8 = 44;
+
+impl Fragment6 {
+    #[inline(always)]
+    pub fn is_first(&self) -> bool {
+        self.offset_more.get() & 0xfff8 == 0
+    }
+}
 
 /// Extension header that every router on the way must look at (RFC 8200 section 4.3).
 pub const NEXT_HOP_BY_HOP: u8 = 0;
@@ -90,6 +110,11 @@ impl Ip for Ipv6 {
     #[inline(always)]
     fn transport(&self) -> Option<u8> {
         (!is_extension(self.next_header)).then_some(self.next_header)
+    }
+
+    #[inline(always)]
+    fn may_be_fragmented(&self) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 pub mod be;
 pub mod eth;
+pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;

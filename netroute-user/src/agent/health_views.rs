@@ -170,6 +170,7 @@ fn maps(agent: &Agent) -> Result<Vec<MapView>, Refusal> {
         abi::MAP_BACKENDS => image.services.backends.values().filter(|backend| !is_resting(backend)).count(),
         abi::MAP_SOURCE_RANGES => image.services.source_ranges.len(),
         abi::MAP_MASQUERADE => image.services.masquerade.len(),
+        abi::MAP_PEERS => image.services.peers.len(),
         abi::MAP_TIMERS => usize::from(image.services.timers.is_some()),
         abi::MAP_SERVICE_STATS => agent.snapshot.compiled.services.ids.ids.len(),
         map => agent.pass.tables.get(map).map_or(0, |fill| fill.entries() as usize),

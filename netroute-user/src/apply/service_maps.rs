@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use netroute_common::abi;
-use netroute_common::layout::flow::{Masquerade, Timers};
+use netroute_common::layout::flow::{Masquerade, PeerKey, Timers};
 use netroute_common::layout::service::{Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -25,6 +25,7 @@ pub(super) struct ServiceMaps {
     backends: Array<MapData, Backend>,
     source_ranges: LpmTrie<MapData, SourceRange, u32>,
     masquerade: HashMap<MapData, u32, Masquerade>,
+    peers: HashMap<MapData, PeerKey, u32>,
     timers: Array<MapData, Timers>,
     stats: PerCpuArray<MapData, ServiceCounter>,
 }
@@ -39,6 +40,7 @@ impl ServiceMaps {
             backends: typed(abi::MAP_BACKENDS, map(abi::MAP_BACKENDS)?)?,
             source_ranges: typed(abi::MAP_SOURCE_RANGES, map(abi::MAP_SOURCE_RANGES)?)?,
             masquerade: typed(abi::MAP_MASQUERADE, map(abi::MAP_MASQUERADE)?)?,
+            peers: typed(abi::MAP_PEERS, map(abi::MAP_PEERS)?)?,
             timers: typed(abi::MAP_TIMERS, map(abi::MAP_TIMERS)?)?,
             stats: typed(abi::MAP_SERVICE_STATS, map(abi::MAP_SERVICE_STATS)?)?,
         })
@@ -64,6 +66,8 @@ impl ServiceMaps {
                 self.masquerade.insert(ifindex, masquerade, 0)
             }
             ServiceStep::RemoveMasquerade { ifindex } => absent_is_fine(self.masquerade.remove(&ifindex)),
+            ServiceStep::SetPeer { key, next_hop } => self.peers.insert(key, next_hop, 0),
+            ServiceStep::RemovePeer { key } => absent_is_fine(self.peers.remove(&key)),
             ServiceStep::SetTimers { timers } => self.timers.set(0, timers, 0),
             ServiceStep::ClearTimers => self.timers.set(0, Timers::new_zeroed(), 0),
             ServiceStep::ResetServiceStats { service } => self.stats.set(service, zeroes()?, 0),
@@ -78,6 +82,7 @@ impl ServiceMaps {
         let front_ends: Result<BTreeMap<_, _>, _> = self.front_ends.iter().collect();
         let front_ends = front_ends.map_err(reading(abi::MAP_FRONTENDS))?;
         let masquerade: Result<BTreeMap<_, _>, _> = self.masquerade.iter().collect();
+        let peers: Result<BTreeMap<_, _>, _> = self.peers.iter().collect();
         let ranges = self.source_ranges.iter().map(|entry| {
             let (key, _) = entry.map_err(reading(abi::MAP_SOURCE_RANGES))?;
             Ok((u8::try_from(key.prefix_len()).unwrap_or(u8::MAX), key.data()))
@@ -88,6 +93,7 @@ impl ServiceMaps {
             backends: used(&self.backends, self.backends.len()).map_err(reading(abi::MAP_BACKENDS))?,
             source_ranges: ranges.collect::<Result<BTreeSet<_>, StoreError>>()?,
             masquerade: masquerade.map_err(reading(abi::MAP_MASQUERADE))?,
+            peers: peers.map_err(reading(abi::MAP_PEERS))?,
             timers: timers.as_bytes().iter().any(|byte| *byte != 0).then_some(timers),
             front_ends,
         })

@@ -105,7 +105,7 @@ pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityErro
         })
         .max()
         .unwrap_or(0);
-    let ServiceImage { front_ends, blocks, backends, source_ranges, masquerade, timers: _ } = services;
+    let ServiceImage { front_ends, blocks, backends, source_ranges, masquerade, peers, timers: _ } = services;
     let last_slot = blocks.last_key_value();
     let last_slot = last_slot.map_or(0, |(first, block)| u64::from(*first) + entries(block.len()));
     let numbers = front_ends.values().map(|front_end| u64::from(front_end.service) + 1).max().unwrap_or(0);
@@ -123,6 +123,7 @@ pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityErro
         ("source ranges", abi::MAP_SOURCE_RANGES, entries(source_ranges.len()), limits.source_ranges),
         ("Service ports", abi::MAP_SERVICE_STATS, numbers, limits.service_stats),
         ("masqueraded interfaces", abi::MAP_MASQUERADE, entries(masquerade.len()), abi::MAX_MASQUERADE),
+        ("peers", abi::MAP_PEERS, entries(peers.len()), limits.next_hops),
     ];
     let exceeded = needs.into_iter().find(|(_, _, needed, capacity)| *needed > u64::from(*capacity));
     exceeded.map_or(Ok(()), |(what, map, needed, capacity)| {

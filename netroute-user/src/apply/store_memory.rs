@@ -84,6 +84,7 @@ impl MemoryStore {
             ServiceStep::SetMasquerade { ifindex, .. } => {
                 Self::room(&held.masquerade, &ifindex, map, abi::MAX_MASQUERADE)
             }
+            ServiceStep::SetPeer { key, .. } => Self::room(&held.peers, &key, map, limits.next_hops),
             ServiceStep::SetSourceRange { length, range } => {
                 let there = held.source_ranges.contains(&(length, range));
                 if there {
@@ -124,6 +125,7 @@ pub(super) fn map_of(step: &Step) -> &'static str {
                 abi::MAP_SOURCE_RANGES
             }
             ServiceStep::SetMasquerade { .. } | ServiceStep::RemoveMasquerade { .. } => abi::MAP_MASQUERADE,
+            ServiceStep::SetPeer { .. } | ServiceStep::RemovePeer { .. } => abi::MAP_PEERS,
             ServiceStep::SetTimers { .. } | ServiceStep::ClearTimers => abi::MAP_TIMERS,
             ServiceStep::ResetServiceStats { .. } => abi::MAP_SERVICE_STATS,
         },

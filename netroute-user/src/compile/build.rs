@@ -89,7 +89,8 @@ impl<'a> Builder<'a> {
         self.image.next_hops = next_hops;
         self.image.ports = ports;
         let (image, services) = services::build::build(self.inputs, &self.interfaces);
-        self.image.services = image;
+        self.image.services =
+            services::image::ServiceImage { peers: services::peers::peers(&self.image.next_hops), ..image };
         Compiled {
             image: self.image,
             fib: mirror::collect(self.fib),

@@ -11,7 +11,7 @@ use super::error::LoadError;
 use crate::compile::image::Limits;
 
 /// Every map that is pinned, by name.
-pub(super) const NAMES: [&str; 22] = [
+pub(super) const NAMES: [&str; 24] = [
     abi::MAP_ROUTES4,
     abi::MAP_ROOT4,
     abi::MAP_BLOCKS4,
@@ -34,6 +34,8 @@ pub(super) const NAMES: [&str; 22] = [
     abi::MAP_FLOWS6,
     abi::MAP_OPENING4,
     abi::MAP_OPENING6,
+    abi::MAP_FRAGMENTS,
+    abi::MAP_PEERS,
 ];
 
 /// Set by the kernel itself on device maps (Linux 4.18), whatever the loader asked for.
@@ -51,7 +53,7 @@ pub(super) struct Definition {
 }
 
 /// The capacities that the configuration sets.
-pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 17] {
+pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 18] {
     let Limits {
         routes4,
         blocks4,
@@ -77,6 +79,7 @@ pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 17] {
         (abi::MAP_GROUPS, groups),
         (abi::MAP_NEXTHOPS, next_hops),
         (abi::MAP_NEXTHOP_STATS, next_hops),
+        (abi::MAP_PEERS, next_hops),
         (abi::MAP_ROUTE_STATS, route_stats),
         (abi::MAP_FRONTENDS, front_ends),
         (abi::MAP_SLOTS, slots),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use netroute_common::layout::flow::{Masquerade, Timers};
+use netroute_common::layout::flow::{Masquerade, PeerKey, Timers};
 use netroute_common::layout::service::{Backend, FrontEnd, FrontEndKey, SourceRange};
 
 use super::Step;
@@ -62,6 +62,13 @@ pub enum ServiceStep {
     RemoveMasquerade {
         ifindex: u32,
     },
+    SetPeer {
+        key: PeerKey,
+        next_hop: u32,
+    },
+    RemovePeer {
+        key: PeerKey,
+    },
     /// Overwrites with zeroes.
     ClearTimers,
 }
@@ -74,6 +81,8 @@ pub(super) fn additions<'a>(
     let timers = wanted.timers.filter(|timers| installed.timers != Some(*timers));
     let masquerade = changed(&installed.masquerade, &wanted.masquerade)
         .map(|(&ifindex, &masquerade)| ServiceStep::SetMasquerade { ifindex, masquerade });
+    let peers = changed(&installed.peers, &wanted.peers)
+        .map(|(&key, &next_hop)| ServiceStep::SetPeer { key, next_hop });
     let backends = changed(&installed.backends, &wanted.backends)
         .filter(|(_, backend)| !is_resting(backend))
         .map(|(&id, &backend)| ServiceStep::SetBackend { id, backend });
@@ -90,7 +99,7 @@ pub(super) fn additions<'a>(
         .map(|(&key, &front_end)| ServiceStep::SetFrontEnd { key, front_end });
     let timers = timers.map(|timers| ServiceStep::SetTimers { timers });
     let named = backends.chain(blocks).chain(ranges).chain(counters);
-    timers.into_iter().chain(masquerade).chain(named).chain(front_ends).map(Step::Service)
+    timers.into_iter().chain(masquerade).chain(peers).chain(named).chain(front_ends).map(Step::Service)
 }
 
 /// Everything that is no more.
@@ -112,6 +121,7 @@ pub(super) fn removals<'a>(
         gone(&installed.backends, &wanted.backends).map(|&id| ServiceStep::RestBackend { id, generation: 0 });
     let masquerade = gone(&installed.masquerade, &wanted.masquerade)
         .map(|&ifindex| ServiceStep::RemoveMasquerade { ifindex });
+    let peers = gone(&installed.peers, &wanted.peers).map(|&key| ServiceStep::RemovePeer { key });
     let timers = (installed.timers.is_some() && wanted.timers.is_none()).then_some(ServiceStep::ClearTimers);
     front_ends
         .chain(ranges)
@@ -119,6 +129,7 @@ pub(super) fn removals<'a>(
         .chain(resting)
         .chain(unused)
         .chain(masquerade)
+        .chain(peers)
         .chain(timers)
         .map(Step::Service)
 }
@@ -145,6 +156,8 @@ impl ServiceStep {
             Self::RemoveSourceRange { length, range } => drop(image.source_ranges.remove(&(length, range))),
             Self::SetMasquerade { ifindex, masquerade } => drop(image.masquerade.insert(ifindex, masquerade)),
             Self::RemoveMasquerade { ifindex } => drop(image.masquerade.remove(&ifindex)),
+            Self::SetPeer { key, next_hop } => drop(image.peers.insert(key, next_hop)),
+            Self::RemovePeer { key } => drop(image.peers.remove(&key)),
             Self::SetTimers { timers } => image.timers = Some(timers),
             Self::ClearTimers => image.timers = None,
             Self::ResetServiceStats { .. } => {}
@@ -175,6 +188,10 @@ impl fmt::Display for ServiceStep {
             }
             Self::SetMasquerade { ifindex, .. } => write!(f, "set MASQUERADE {ifindex}"),
             Self::RemoveMasquerade { ifindex } => write!(f, "remove MASQUERADE {ifindex}"),
+            Self::SetPeer { key, next_hop } => {
+                write!(f, "set PEERS {:02x?} at {} to next hop {next_hop}", key.mac, key.ifindex)
+            }
+            Self::RemovePeer { key } => write!(f, "remove PEERS {:02x?} at {}", key.mac, key.ifindex),
             Self::SetTimers { .. } => write!(f, "set TIMERS"),
             Self::ClearTimers => write!(f, "clear TIMERS"),
             Self::ResetServiceStats { service } => write!(f, "reset SERVICE_STATS {service}"),

@@ -8,7 +8,7 @@ use netroute_common::host::HostTables;
 use netroute_common::layout::route::{Group, Member, NextHop};
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
-use netroute_common::verdict::{Exit, Hook, Verdict};
+use netroute_common::verdict::{Exit, Hook, Reason, Verdict};
 
 use crate::vectors::{
     ActionText, AnswerText, Case, ExitText, Expect, GroupText, HookText, Input, Interface, MemberText,
@@ -70,8 +70,14 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
     let mut expect = Expect { reason: verdict.reason().name().to_owned(), ..Expect::default() };
     expect.action = matches!(verdict, Verdict::Drop(_)).then_some(ActionText::Drop);
     let answered = matches!(verdict, Verdict::Answer(_));
-    let how = if is_tcp(&input.frame) { AnswerText::Reset } else { AnswerText::Unreachable };
+    let how = match verdict.reason() {
+        Reason::EchoAnswered => AnswerText::Echo,
+        Reason::ServiceTooBig => AnswerText::TooBig,
+        _ if is_tcp(&input.frame) => AnswerText::Reset,
+        _ => AnswerText::Unreachable,
+    };
     expect.answer = answered.then_some(how);
+    expect.mtu = (how == AnswerText::TooBig).then(|| mtu_in(&frame)).flatten();
     let counter = |counters: &BTreeMap<u32, ServiceCounter>, service: &u32| {
         counters.get(service).copied().unwrap_or_default()
     };
@@ -101,6 +107,13 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
     expect.place = slot.map(|slot| slot.wrapping_sub(tables.routes[&key].stats));
     expect.route = Some(format!("{}/{}", key.0, key.1));
     Ok(expect)
+}
+
+/// What an ICMP error says of an MTU.
+fn mtu_in(frame: &[u8]) -> Option<u32> {
+    let v6 = frame.get(14)? >> 4 == 6;
+    let at = if v6 { 58 } else { 38 };
+    Some(u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?))
 }
 
 fn is_tcp(frame: &[u8]) -> bool {

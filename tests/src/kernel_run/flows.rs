@@ -6,7 +6,7 @@ use anyhow::Result;
 use aya::maps::{HashMap, MapData};
 use aya::{Ebpf, Pod};
 use netroute_common::abi;
-use netroute_common::layout::flow::{Flow, FlowKey4, FlowKey6};
+use netroute_common::layout::flow::{Flow, FlowKey4, FlowKey6, Fragment, FragmentKey};
 use netroute_common::layout::service::{Affinity, AffinityKey};
 use netroute_common::services::Place;
 
@@ -20,6 +20,7 @@ pub struct FlowMaps {
     flows6: Flows<FlowKey6>,
     opening6: Flows<FlowKey6>,
     affinity: HashMap<MapData, AffinityKey, Affinity>,
+    fragments: HashMap<MapData, FragmentKey, Fragment>,
 }
 
 /// What both families' tables hold.
@@ -38,6 +39,7 @@ impl FlowMaps {
             flows6: take(object, abi::MAP_FLOWS6)?.try_into()?,
             opening6: take(object, abi::MAP_OPENING6)?.try_into()?,
             affinity: take(object, abi::MAP_AFFINITY)?.try_into()?,
+            fragments: take(object, abi::MAP_FRAGMENTS)?.try_into()?,
         })
     }
 
@@ -46,7 +48,8 @@ impl FlowMaps {
         clear(&mut self.opening4)?;
         clear(&mut self.flows6)?;
         clear(&mut self.opening6)?;
-        clear(&mut self.affinity)
+        clear(&mut self.affinity)?;
+        clear(&mut self.fragments)
     }
 
     pub fn read(&self) -> Result<FlowSet> {
@@ -75,11 +78,13 @@ impl FlowMaps {
         let older = |time: u64| time.checked_sub(by);
         let flow = |flow: Flow| Some(Flow { seen: older(flow.seen)?, touched: older(flow.touched)?, ..flow });
         let affinity = |entry: Affinity| Some(Affinity { used: older(entry.used)?, ..entry });
+        let fragment = |first: Fragment| Some(Fragment { seen: older(first.seen)?, ..first });
         Ok(replaced(&mut self.flows4, flow)?
             && replaced(&mut self.opening4, flow)?
             && replaced(&mut self.flows6, flow)?
             && replaced(&mut self.opening6, flow)?
-            && replaced(&mut self.affinity, affinity)?)
+            && replaced(&mut self.affinity, affinity)?
+            && replaced(&mut self.fragments, fragment)?)
     }
 }
 

@@ -7,7 +7,7 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use netroute_common::abi;
-use netroute_common::layout::flow::{Masquerade, Timers};
+use netroute_common::layout::flow::{Masquerade, PeerKey, Timers};
 use netroute_common::layout::service::{Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange};
 
 use super::maps::{changed, take};
@@ -19,6 +19,7 @@ pub struct ServiceMaps {
     backends: Array<MapData, Backend>,
     source_ranges: LpmTrie<MapData, SourceRange, u32>,
     masquerade: HashMap<MapData, u32, Masquerade>,
+    peers: HashMap<MapData, PeerKey, u32>,
     timers: Array<MapData, Timers>,
     stats: PerCpuArray<MapData, ServiceCounter>,
 }
@@ -31,6 +32,7 @@ impl ServiceMaps {
             backends: take(object, abi::MAP_BACKENDS)?.try_into()?,
             source_ranges: take(object, abi::MAP_SOURCE_RANGES)?.try_into()?,
             masquerade: take(object, abi::MAP_MASQUERADE)?.try_into()?,
+            peers: take(object, abi::MAP_PEERS)?.try_into()?,
             timers: take(object, abi::MAP_TIMERS)?.try_into()?,
             stats: take(object, abi::MAP_SERVICE_STATS)?.try_into()?,
         })
@@ -41,6 +43,7 @@ impl ServiceMaps {
         self.timers.set(0, new.timers, 0)?;
         replace_hash(&mut self.front_ends, &old.front_ends, &new.front_ends)?;
         replace_hash(&mut self.masquerade, &old.masquerade, &new.masquerade)?;
+        replace_hash(&mut self.peers, &old.peers, &new.peers)?;
         for (&index, _) in changed(&new.slots, &old.slots) {
             self.slots.set(index, Slot::default(), 0)?;
         }

@@ -1,6 +1,6 @@
 //! The answers that refuse a packet, made from the packet as the standards have them.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use etherparse::icmpv4::DestUnreachableHeader as Unreachable4;
 use etherparse::icmpv6::DestUnreachableCode as Unreachable6;
 use etherparse::{
@@ -8,6 +8,8 @@ use etherparse::{
     PacketHeaders, TransportHeader,
 };
 use serde::{Deserialize, Serialize};
+
+use super::icmp::echo_reply;
 
 /// How a packet is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,13 +19,18 @@ pub enum AnswerText {
     Reset,
     /// ICMP port unreachable (RFC 792, RFC 4443), with the IP header and 8 bytes of what is behind.
     Unreachable,
+    /// ICMP fragmentation needed (RFC 1191 section 4), packet too big (RFC 4443 section 3.2); quotes as much.
+    TooBig,
+    /// ICMP echo reply (RFC 792, RFC 4443 section 4.2).
+    Echo,
 }
 
 const HOP_LIMIT: u8 = 64;
 const QUOTED: usize = 8;
 
-/// The answer to this frame.
-pub fn answer(frame: &[u8], how: AnswerText) -> Result<Vec<u8>> {
+/// The answer to this frame; `mtu` is what [`AnswerText::TooBig`] names.
+pub fn answer(frame: &[u8], how: AnswerText, mtu: Option<u32>) -> Result<Vec<u8>> {
+    ensure!(mtu.is_some() == (how == AnswerText::TooBig), "`mtu` goes with the answer `too-big`");
     let headers = PacketHeaders::from_ethernet_slice(frame)?;
     let link = headers.link.and_then(|link| link.ethernet2()).context("no Ethernet header")?;
     let (ip, quoted) = match headers.net.context("no IP header")? {
@@ -48,16 +55,23 @@ pub fn answer(frame: &[u8], how: AnswerText) -> Result<Vec<u8>> {
                 reset.ack(tcp.sequence_number.wrapping_add(length)).write(&mut made, &[])?;
             }
         }
-        AnswerText::Unreachable => {
+        AnswerText::Unreachable | AnswerText::TooBig => {
             let payload = frame.get(14..14 + quoted + QUOTED).context("too short to be quoted")?;
             if version6 {
-                let error = Icmpv6Type::DestinationUnreachable(Unreachable6::Port);
+                let error = match mtu {
+                    None => Icmpv6Type::DestinationUnreachable(Unreachable6::Port),
+                    Some(mtu) => Icmpv6Type::PacketTooBig { mtu },
+                };
                 builder.icmpv6(error).write(&mut made, payload)?;
             } else {
-                let error = Icmpv4Type::DestinationUnreachable(Unreachable4::Port);
-                builder.icmpv4(error).write(&mut made, payload)?;
+                let error = match mtu {
+                    None => Unreachable4::Port,
+                    Some(mtu) => Unreachable4::FragmentationNeeded { next_hop_mtu: mtu.try_into()? },
+                };
+                builder.icmpv4(Icmpv4Type::DestinationUnreachable(error)).write(&mut made, payload)?;
             }
         }
+        AnswerText::Echo => return echo_reply(frame),
     }
     Ok(made)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use netroute_common::host::Counted;
-use netroute_common::layout::route::KIND_POD;
+use netroute_common::layout::route::{KIND_POD, UNCOUNTED};
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Exit, Hook, Reason};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{AnswerText, answer};
 use super::cast::NIC;
 use super::check::Input;
+use super::icmp::rewrite_quote;
 use super::outcome::{Action, Outcome};
 use super::rewrite::{rewrite, sides, sum};
 use super::tables::{Bounds, TableSet, read_prefix};
@@ -35,12 +36,19 @@ pub struct Expect {
     /// Of packets that are refused: the packet becomes the answer and goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<AnswerText>,
+    /// The MTU that the answer `too-big` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
     /// `address` or `address:port` that the packet is from afterwards, if that changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Likewise, that it is to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
+    /// `source -> destination`, each as `address:port`, of the packet that an ICMP error quotes afterwards, if
+    /// that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quoted: Option<String>,
     /// The Service port that counts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
@@ -50,6 +58,9 @@ pub struct Expect {
     /// The prefix whose counter counts it, if it is not the longest of the new destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+    /// Leaves by the next hop that the other direction came from, whatever the route says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub back: bool,
     /// Place of the next hop in the group, if the group names it twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<u32>,
@@ -84,13 +95,17 @@ impl Expect {
         if self.source.is_some() || self.destination.is_some() {
             rewrite(&mut frame, self.source.as_deref(), self.destination.as_deref())?;
         }
+        if let Some(quoted) = &self.quoted {
+            rewrite_quote(&mut frame, quoted)?;
+        }
         let services = self.services(tables, reason, one)?;
         if reason != Reason::Forwarded {
             ensure!(self.via.is_none() && self.exit.is_none(), "`via` and `exit` are for forwarded packets");
             if let Some(how) = self.answer {
-                let frame = answer(&input.frame, how)?;
+                let frame = answer(&input.frame, how, self.mtu)?;
                 return Ok(Outcome { action: Action::Redirect, frame, counted, services, exit: None });
             }
+            ensure!(self.mtu.is_none(), "`mtu` without `answer`");
             let action = match self.action.unwrap_or(ActionText::Pass) {
                 ActionText::Pass => Action::Pass,
                 ActionText::Drop => Action::Drop,
@@ -148,6 +163,9 @@ impl Expect {
 
     /// Where the route of this frame counts those for the next hop.
     fn stats(&self, tables: &TableSet, frame: &[u8], next_hop: u32) -> Result<u32> {
+        if self.back {
+            return Ok(UNCOUNTED);
+        }
         let prefix = match &self.route {
             Some(prefix) => Some(read_prefix(prefix)?),
             None => tables.longest_prefix(sides(frame)?.1.address),

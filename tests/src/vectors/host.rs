@@ -74,6 +74,7 @@ fn carry_on(from: &HostServices, to: &mut HostServices) {
     to.affinity = from.affinity.clone();
     to.flows4 = from.flows4.clone();
     to.flows6 = from.flows6.clone();
+    to.fragments = from.fragments.clone();
 }
 
 /// `SERVICE_STATS` as the host counted it, without the slots that are zero.

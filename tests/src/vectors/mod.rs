@@ -11,6 +11,7 @@ mod ecmp;
 mod expect;
 mod hexadecimal;
 mod host;
+mod icmp;
 mod list;
 mod outcome;
 mod packet;
@@ -33,6 +34,7 @@ pub use ecmp::{Ecmp, EcmpStep, run_ecmp};
 pub use expect::{ActionText, ExitText, Expect};
 pub use hexadecimal::write as to_hexadecimal;
 pub use host::{Host, counted_services, judge as judge_on_host};
+pub use icmp::MessageText;
 pub use outcome::{Action, Outcome};
 pub use packet::{FragmentText, OverrideText, PacketText};
 pub use rewrite::{Side, sides};
@@ -113,20 +115,11 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
 }
 
-/// The folder of those that fail: what is known to be wrong and not mended yet.
-pub fn open_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors-open")
-}
-
 impl Vector {
     /// Reads a file, named relative to [`folder`].
     pub fn read(file: &str) -> Result<Self> {
-        Self::read_at(&folder().join(file))
-    }
-
-    pub fn read_at(path: &Path) -> Result<Self> {
-        let file = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
+        let text =
+            std::fs::read_to_string(folder().join(file)).with_context(|| format!("cannot read {file}"))?;
         let vector: Self = toml::from_str(&text).with_context(|| format!("in {file}"))?;
         ensure!(!vector.covers.is_empty(), "{file}: `covers` is empty");
         let empty = vector.ecmp.is_none() && vector.cases.is_empty() && vector.stories.is_empty();

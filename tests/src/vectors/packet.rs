@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::cast::NIC_MAC;
 use super::check::Input;
 use super::hexadecimal;
+use super::icmp::MessageText;
 use super::transport::{Transport, bytes};
 
 /// A packet as a vector writes it. What is not said has the value of an ordinary packet to the
@@ -35,6 +36,8 @@ pub struct PacketText {
     pub ttl: Option<u8>,
     /// IPv4 options, hexadecimal, a multiple of four bytes.
     pub options: Option<String>,
+    /// Of IPv4; if it is not said, set in all but fragments.
+    pub dont_fragment: Option<bool>,
     pub fragment: Option<FragmentText>,
     /// IPv6 extension headers in their order.
     pub extensions: Option<Vec<String>>,
@@ -49,10 +52,14 @@ pub struct PacketText {
     pub tcp_options: Option<String>,
     /// Echo request.
     pub icmp: Option<bool>,
+    /// ICMP of any type.
+    pub icmp_message: Option<MessageText>,
     /// Instead of the number that fits the transport header.
     pub protocol: Option<u8>,
     /// Bytes behind the last header.
     pub payload: Option<usize>,
+    /// Bytes of payload in the whole packet of which this is the first fragment.
+    pub whole: Option<usize>,
     /// Bytes behind the end of the IP packet.
     pub padding: Option<usize>,
     /// Written over the frame, in this order; checksums are made before.
@@ -128,7 +135,8 @@ impl PacketText {
         Ok(frame)
     }
 
-    fn content(&self) -> Result<(EtherType, Vec<u8>)> {
+    /// Type and bytes of what the link layer carries.
+    pub(super) fn content(&self) -> Result<(EtherType, Vec<u8>)> {
         if let Some(address) = self.arp {
             return Ok((EtherType::ARP, arp(address)?));
         }
@@ -157,8 +165,10 @@ impl PacketText {
             sctp: self.sctp.as_deref(),
             tcp_options: self.tcp_options.as_deref(),
             icmp: self.icmp.unwrap_or(false),
+            icmp_message: self.icmp_message.as_ref(),
             protocol: self.protocol,
             payload: self.payload.unwrap_or(32),
+            whole: self.whole,
             header: !later_fragment,
         }
     }
@@ -171,6 +181,7 @@ impl PacketText {
             source,
             destination,
             identification: 0x1c46,
+            dont_fragment: self.dont_fragment.unwrap_or(self.fragment.is_none()),
             ..Ipv4Header::default()
         };
         let options = hexadecimal::read(self.options.as_deref().unwrap_or_default())?;

@@ -10,6 +10,8 @@ const IP_AT: usize = 14;
 const UDP: u8 = 17;
 const TCP: u8 = 6;
 const SCTP: u8 = 132;
+const ICMPV6: u8 = 58;
+const FRAGMENT: u8 = 44;
 
 /// Who a packet is from, or to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +21,15 @@ pub struct Side {
     pub port: u16,
 }
 
-/// Where things lie in a frame without IPv4 options and extension headers.
+/// Where things lie in a frame without IPv4 options and without extension headers other than that of a
+/// fragment directly behind the IPv6 header.
 struct Places {
     addresses: [Range<usize>; 2],
     /// Of the transport header; its end is the packet's.
     transport: Range<usize>,
     protocol: u8,
+    /// Whether it is a fragment but not the first, which begins in the middle of the payload.
+    later: bool,
 }
 
 impl Places {
@@ -39,22 +44,35 @@ impl Places {
             ([26..30, 30..34], 20, length(2), 9)
         };
         ensure!(ip.len() >= header, "cut IP header");
-        let start = IP_AT + header;
+        let mut start = IP_AT + header;
+        let mut protocol = ip[protocol_at];
+        // RFC 791: in units of eight bytes, below three flags.
+        let mut later = version != 6 && u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff != 0;
+        if version == 6
+            && protocol == FRAGMENT
+            && let Some(extension) = ip.get(40..48)
+        {
+            // RFC 8200 section 4.5: in units of eight bytes, above three bits.
+            later = u16::from_be_bytes([extension[2], extension[3]]) >> 3 != 0;
+            (protocol, start) = (extension[0], start + 8);
+        }
         // Where the length lies, all that is there: what changes counts alone.
         let end = end.map_or(0, |length| IP_AT + length);
         let end = if (start..=frame.len()).contains(&end) { end } else { frame.len() };
-        Ok(Self { addresses, transport: start..end, protocol: ip[protocol_at] })
+        Ok(Self { addresses, transport: start..end, protocol, later })
     }
 
     fn has_ports(&self) -> bool {
-        [TCP, UDP, SCTP].contains(&self.protocol) && self.transport.len() >= 4
+        !self.later && [TCP, UDP, SCTP].contains(&self.protocol) && self.transport.len() >= 4
     }
 
     /// Of the checksum that covers the addresses.
     fn checksum(&self) -> Option<Range<usize>> {
         let at = match self.protocol {
+            _ if self.later => return None,
             TCP => 16,
             UDP => 6,
+            ICMPV6 => 2,
             _ => return None,
         };
         Some(self.transport.start + at..self.transport.start + at + 2)
@@ -118,7 +136,8 @@ pub fn rewrite(frame: &mut [u8], source: Option<&str>, destination: Option<&str>
     Ok(())
 }
 
-fn read(text: &str) -> Result<(IpAddr, Option<u16>)> {
+/// An `address` or `address:port`.
+pub fn read(text: &str) -> Result<(IpAddr, Option<u16>)> {
     if let Ok(address) = text.parse() {
         return Ok((address, None));
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail, ensure};
 use netroute_common::host::HostServices;
-use netroute_common::layout::flow::{Masquerade, Timers};
+use netroute_common::layout::flow::{Masquerade, PeerKey, Timers};
 use netroute_common::layout::service::{
     Address, BACKEND_LOCAL, Backend, FRONTEND_DROP, FRONTEND_ECHO, FRONTEND_MASQUERADE,
     FRONTEND_SOURCE_RANGES, FrontEnd, FrontEndKey, SCOPE_EXTERNAL, SCOPE_INTERNAL, SourceRange,
@@ -26,6 +26,9 @@ pub struct ServicesText {
     /// By interface; `node` for all of them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub masquerade: BTreeMap<String, MasqueradeText>,
+    /// Names of next hops that hand packets to this node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
     pub timers: TimersText,
 }
 
@@ -118,6 +121,7 @@ pub struct ServiceSet {
     /// By prefix length and prefix.
     pub source_ranges: BTreeMap<(u32, SourceRange), ()>,
     pub masquerade: BTreeMap<u32, Masquerade>,
+    pub peers: BTreeMap<PeerKey, u32>,
     pub timers: Timers,
     /// Index of each Service port of the text.
     pub names: BTreeMap<String, u32>,
@@ -128,13 +132,15 @@ pub struct ServiceSet {
 impl ServiceSet {
     /// Without flows.
     pub fn on_host(&self) -> HostServices {
-        let Self { front_ends, slots, backends, source_ranges, masquerade, timers, names: _, text: _ } = self;
+        let Self { front_ends, slots, backends, source_ranges, masquerade, peers, timers, names: _, text: _ } =
+            self;
         let mut services = HostServices::default();
         services.front_ends.clone_from(front_ends);
         services.slots.clone_from(slots);
         services.backends.clone_from(backends);
         services.source_ranges = source_ranges.keys().copied().collect();
         services.masquerade.clone_from(masquerade);
+        services.peers.clone_from(peers);
         services.timers = *timers;
         services.room = Bounds::FLOWS as usize;
         services
@@ -151,7 +157,7 @@ impl ServicesText {
     }
 
     pub fn compile(&self) -> Result<ServiceSet> {
-        let Self { backends, front_ends, masquerade, timers } = self;
+        let Self { backends, front_ends, masquerade, peers: _, timers } = self;
         let mut set = ServiceSet { timers: timers.entry(), text: self.clone(), ..ServiceSet::default() };
         let mut indices = BTreeMap::new();
         for (index, (name, text)) in (1..).zip(backends) {

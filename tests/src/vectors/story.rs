@@ -148,6 +148,9 @@ impl Telling<'_> {
             *varied += more;
             *ports = Some(format!("{from} -> {to}"));
         }
+        if let Some(quote) = packet.icmp_message.as_mut().and_then(|message| message.quote.as_mut()) {
+            **quote = self.packet(quote, 0, false)?;
+        }
         Ok(packet)
     }
 
@@ -175,7 +178,18 @@ impl Telling<'_> {
             };
             *side = Some(SocketAddr::new(address.parse()?, port).to_string());
         }
+        if let Some(quoted) = &mut expect.quoted {
+            let (source, destination) = arrow(quoted)?;
+            *quoted = format!("{} -> {}", self.named(source)?, self.named(destination)?);
+        }
         Ok(expect)
+    }
+
+    /// An `address:port` whose port may be one that has a name.
+    fn named(&self, text: &str) -> Result<String> {
+        let Some((address, _)) = text.split_once(":$") else { return Ok(text.to_owned()) };
+        let port = self.port(&text[address.len() + 1..])?;
+        Ok(SocketAddr::new(address.parse()?, port).to_string())
     }
 
     /// The port as it came if it may be that, else one that did not come.

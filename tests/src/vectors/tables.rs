@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use netroute_common::host::{Capacities, HostTables};
+use netroute_common::layout::flow::PeerKey;
 use netroute_common::layout::route::{
     FIRST_FREE_ID, FIRST_OWN_STATS, Group, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED,
     KIND_POD, KIND_SERVICE, KIND_UNRESOLVED, MAX_MEMBERS, Member, NextHop, Route, UNCOUNTED, fixed_id,
@@ -208,6 +209,11 @@ impl TablesText {
             let entry = text.entry().with_context(|| format!("next hop `{name}`"))?;
             ensure!(set.next_hops.insert(id, entry).is_none(), "two next hops with index {id}");
             set.names.insert(name.clone(), id);
+        }
+        for name in &services.peers {
+            let (id, NextHop { ifindex, destination_mac: mac, .. }) = set.next_hop(name)?;
+            let keys = [4, 6].map(|family| PeerKey { ifindex, mac, family });
+            set.services.peers.extend(keys.map(|key| (key, id)));
         }
         let mut by_name = BTreeMap::new();
         for (id, (name, text)) in (FIRST_FREE_ID..).zip(groups) {

@@ -6,6 +6,7 @@ use etherparse::{
 };
 
 use super::hexadecimal;
+use super::icmp::MessageText;
 use super::packet::arrow;
 
 pub(super) struct Transport<'a> {
@@ -15,8 +16,11 @@ pub(super) struct Transport<'a> {
     pub sctp: Option<&'a str>,
     pub tcp_options: Option<&'a str>,
     pub icmp: bool,
+    pub icmp_message: Option<&'a MessageText>,
     pub protocol: Option<u8>,
     pub payload: usize,
+    /// What checksum and lengths are made of, if that is more.
+    pub whole: Option<usize>,
     /// Whether the header itself is in this packet: not in a later fragment.
     pub header: bool,
 }
@@ -30,7 +34,7 @@ pub(super) fn bytes(length: usize) -> Vec<u8> {
 
 impl Transport<'_> {
     pub fn over4(&self, source: [u8; 4], destination: [u8; 4]) -> Result<(IpNumber, Vec<u8>)> {
-        let payload = bytes(self.payload);
+        let payload = bytes(self.whole.unwrap_or(self.payload));
         let (number, header) = if let Some(text) = self.udp {
             let (from, to) = ports(text)?;
             let header = UdpHeader::with_ipv4_checksum(from, to, &bare4(source, destination), &payload)?;
@@ -41,6 +45,8 @@ impl Transport<'_> {
             (IpNumber::TCP, header.to_bytes().to_vec())
         } else if let Some(text) = self.sctp {
             (IpNumber::SCTP, sctp(text, &payload)?)
+        } else if let Some(message) = self.icmp_message {
+            return Ok((IpNumber::ICMP, message.over4(payload)?));
         } else if self.icmp {
             let header = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(ECHO), &payload);
             (IpNumber::ICMP, header.to_bytes().to_vec())
@@ -48,11 +54,11 @@ impl Transport<'_> {
             // RFC 3692: for experiments.
             (IpNumber(253), Vec::new())
         };
-        Ok(self.joined(number, header, payload))
+        Ok(self.joined(number, header, &payload))
     }
 
     pub fn over6(&self, source: [u8; 16], destination: [u8; 16]) -> Result<(IpNumber, Vec<u8>)> {
-        let payload = bytes(self.payload);
+        let payload = bytes(self.whole.unwrap_or(self.payload));
         let (number, header) = if let Some(text) = self.udp {
             let (from, to) = ports(text)?;
             let mut header = UdpHeader::without_ipv4_checksum(from, to, payload.len())?;
@@ -64,6 +70,8 @@ impl Transport<'_> {
             (IpNumber::TCP, header.to_bytes().to_vec())
         } else if let Some(text) = self.sctp {
             (IpNumber::SCTP, sctp(text, &payload)?)
+        } else if let Some(message) = self.icmp_message {
+            return Ok((IpNumber::IPV6_ICMP, message.over6(source, destination, payload)?));
         } else if self.icmp {
             let kind = Icmpv6Type::EchoRequest(ECHO);
             let header = Icmpv6Header::with_checksum(kind, source, destination, &payload)?;
@@ -71,7 +79,7 @@ impl Transport<'_> {
         } else {
             (IpNumber(253), Vec::new())
         };
-        Ok(self.joined(number, header, payload))
+        Ok(self.joined(number, header, &payload))
     }
 
     fn tcp(&self, text: &str) -> Result<TcpHeader> {
@@ -91,11 +99,11 @@ impl Transport<'_> {
         Ok(header)
     }
 
-    fn joined(&self, number: IpNumber, mut header: Vec<u8>, payload: Vec<u8>) -> (IpNumber, Vec<u8>) {
+    fn joined(&self, number: IpNumber, mut header: Vec<u8>, payload: &[u8]) -> (IpNumber, Vec<u8>) {
         if !self.header {
             header.clear();
         }
-        header.extend(payload);
+        header.extend(payload.iter().take(self.payload));
         (self.protocol.map_or(number, IpNumber), header)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use netroute_common::layout::flow::{Masquerade, Timers};
+use netroute_common::layout::flow::{Masquerade, PeerKey, Timers};
 use netroute_common::layout::service::{Address, Backend, FrontEnd, FrontEndKey, SourceRange};
 
 /// Every entry of every control map of Services, by key. `Default` is empty maps.
@@ -21,6 +21,8 @@ pub struct ServiceImage {
     pub source_ranges: BTreeSet<(u8, SourceRange)>,
     /// By interface index.
     pub masquerade: BTreeMap<u32, Masquerade>,
+    /// Next hops by who hands packets over.
+    pub peers: BTreeMap<PeerKey, u32>,
     /// `None`: all zero.
     pub timers: Option<Timers>,
 }

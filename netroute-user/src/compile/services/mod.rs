@@ -14,6 +14,7 @@ mod installed;
 pub mod maglev;
 mod masquerade;
 pub mod nat;
+pub(in crate::compile) mod peers;
 pub mod refused;
 pub mod selection;
 mod slots;

@@ -1,11 +1,13 @@
-//! Answers that refuse: a TCP reset, or ICMP port unreachable for everything else (S3, S6). The packet
-//! becomes the answer and goes back to where it came from.
+//! Packets that become an answer and go back to where they came from: a TCP reset, or ICMP port unreachable
+//! for everything else (S3, S6); the MTU of the way; an echo reply (S8).
 
 use super::family::Family;
-use crate::checksum::{checksum, sum_of};
+use crate::checksum::{Update, checksum, sum_of};
 use crate::packet::Packet;
+use crate::verdict::Reason;
 use crate::wire::be::{Be16, Be32};
 use crate::wire::eth::{ETH_LEN, Eth};
+use crate::wire::icmp::{ICMP_LEN, Icmp, is_error4, is_error6};
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::l4::{
@@ -16,16 +18,26 @@ const HOP_LIMIT: u8 = 64;
 const DONT_FRAGMENT: u16 = 0x4000;
 /// Five words of 32 bits.
 const TCP_NO_OPTIONS: u8 = 5 << 4;
-/// ICMP header, RFC 792 and RFC 4443 section 3.1.
-const ICMP_LEN: usize = 8;
 /// Of the transport header, what an error quotes at least.
 const QUOTED: usize = 8;
 
 /// An IP version as far as answers are made in it.
 pub trait Answering: Family + Copy {
     const ICMP: u8;
-    /// Type and code.
+    /// Types.
+    const ECHO_REQUEST: u8;
+    const ECHO_REPLY: u8;
+    /// Types and codes.
     const PORT_UNREACHABLE: u16;
+    const TOO_BIG: u16;
+
+    fn is_error(kind: u8) -> bool;
+
+    /// What follows the checksum in an error that says an MTU.
+    fn mtu(mtu: u32) -> [Be16; 2];
+
+    /// Sends the header back as it is, but for a TTL or hop limit of an answer.
+    fn reflect(&mut self);
 
     /// Turns the header around for an answer of this protocol with `length` bytes behind it.
     fn turn(&mut self, protocol: u8, length: u16);
@@ -37,16 +49,38 @@ pub trait Answering: Family + Copy {
     fn tcp_sum(&self, length: u16) -> u32;
 }
 
-/// Turns the packet into its refusal. `None` if there is none: nobody resets a reset, and an error never
-/// answers an error or a part of a packet.
-#[inline(never)]
-pub fn refuse<F: Answering, P: Packet>(packet: &mut P) -> Option<()> {
+/// Turns the packet into the answer for this reason. `None` if there is none: nobody resets a reset, and an
+/// error never answers an error or a part of a packet. `mtu` is that of the way, where it has one.
+#[inline(always)]
+pub fn answer<F: Answering, P: Packet>(packet: &mut P, reason: Reason, mtu: u32) -> Option<()> {
+    if reason == Reason::EchoAnswered {
+        return echo::<F, P>(packet);
+    }
     let ip: &F = packet.get(ETH_LEN)?;
-    match ip.transport()? {
+    let transport = ip.transport()?;
+    if reason == Reason::ServiceTooBig {
+        return error::<F, P>(packet, F::TOO_BIG, F::mtu(mtu));
+    }
+    match transport {
         PROTOCOL_TCP => reset::<F, P>(packet),
         PROTOCOL_ICMP | PROTOCOL_ICMPV6 => None,
-        _ => unreachable::<F, P>(packet),
+        _ => error::<F, P>(packet, F::PORT_UNREACHABLE, [Be16::new(0); 2]),
     }
+}
+
+/// RFC 792, RFC 4443 section 4.2.
+#[inline(always)]
+fn echo<F: Answering, P: Packet>(packet: &mut P) -> Option<()> {
+    let icmp: &mut Icmp = packet.get_mut(F::TRANSPORT_AT)?;
+    let request = icmp.type_code.get();
+    let reply = request & 0x00ff | u16::from(F::ECHO_REPLY) << 8;
+    icmp.type_code = Be16::new(reply);
+    icmp.checksum = Update::of(icmp.checksum).replace(request, reply).ip();
+    let ip: &mut F = packet.get_mut(ETH_LEN)?;
+    ip.reflect();
+    let eth: &mut Eth = packet.get_mut(0)?;
+    core::mem::swap(&mut eth.source, &mut eth.destination);
+    Some(())
 }
 
 /// RFC 9293 section 3.10.7.1.
@@ -88,8 +122,9 @@ fn reset<F: Answering, P: Packet>(packet: &mut P) -> Option<()> {
     Some(())
 }
 
+/// An error of this type and code, with `rest` behind its checksum.
 #[inline(always)]
-fn unreachable<F: Answering, P: Packet>(packet: &mut P) -> Option<()> {
+fn error<F: Answering, P: Packet>(packet: &mut P, type_code: u16, rest: [Be16; 2]) -> Option<()> {
     let header: F = *packet.get(ETH_LEN)?;
     let transport: [Be16; QUOTED / 2] = *packet.get(F::TRANSPORT_AT)?;
     let quoted_at = F::TRANSPORT_AT.wrapping_add(ICMP_LEN);
@@ -101,9 +136,9 @@ fn unreachable<F: Answering, P: Packet>(packet: &mut P) -> Option<()> {
     turn::<F, P>(packet, F::ICMP, bytes)?;
     let covered = packet.get::<F>(ETH_LEN)?.icmp_sum(bytes as u16);
     let quoted = sum_of(&header).wrapping_add(sum_of(&transport));
-    let sum = covered.wrapping_add(u32::from(F::PORT_UNREACHABLE)).wrapping_add(quoted);
-    let icmp: &mut [Be16; ICMP_LEN / 2] = packet.get_mut(F::TRANSPORT_AT)?;
-    *icmp = [Be16::new(F::PORT_UNREACHABLE), checksum(sum), Be16::new(0), Be16::new(0)];
+    let icmp = Icmp { type_code: Be16::new(type_code), checksum: Be16::new(0), rest };
+    let checksum = checksum(covered.wrapping_add(sum_of(&icmp)).wrapping_add(quoted));
+    *packet.get_mut(F::TRANSPORT_AT)? = Icmp { checksum, ..icmp };
     Some(())
 }
 
@@ -119,7 +154,30 @@ fn turn<F: Answering, P: Packet>(packet: &mut P, protocol: u8, bytes: usize) -> 
 
 impl Answering for Ipv4 {
     const ICMP: u8 = PROTOCOL_ICMP;
+    const ECHO_REQUEST: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
     const PORT_UNREACHABLE: u16 = 0x0303;
+    const TOO_BIG: u16 = 0x0304;
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        is_error4(kind)
+    }
+
+    /// RFC 1191 section 4.
+    #[inline(always)]
+    fn mtu(mtu: u32) -> [Be16; 2] {
+        [Be16::new(0), Be16::new(mtu as u16)]
+    }
+
+    #[inline(always)]
+    fn reflect(&mut self) {
+        core::mem::swap(&mut self.source, &mut self.destination);
+        let old = u16::from_be_bytes([self.ttl, self.protocol]);
+        let new = u16::from_be_bytes([HOP_LIMIT, self.protocol]);
+        self.checksum = Update::of(self.checksum).replace(old, new).ip();
+        self.ttl = HOP_LIMIT;
+    }
 
     #[inline(always)]
     fn turn(&mut self, protocol: u8, length: u16) {
@@ -152,7 +210,27 @@ impl Answering for Ipv4 {
 
 impl Answering for Ipv6 {
     const ICMP: u8 = PROTOCOL_ICMPV6;
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
     const PORT_UNREACHABLE: u16 = 0x0104;
+    const TOO_BIG: u16 = 0x0200;
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        is_error6(kind)
+    }
+
+    /// RFC 4443 section 3.2.
+    #[inline(always)]
+    fn mtu(mtu: u32) -> [Be16; 2] {
+        [Be16::new((mtu >> 16) as u16), Be16::new(mtu as u16)]
+    }
+
+    #[inline(always)]
+    fn reflect(&mut self) {
+        core::mem::swap(&mut self.source, &mut self.destination);
+        self.hop_limit = HOP_LIMIT;
+    }
 
     #[inline(always)]
     fn turn(&mut self, protocol: u8, length: u16) {

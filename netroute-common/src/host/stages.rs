@@ -1,0 +1,48 @@
+//! The stages in place.
+
+use super::tables::HostTables;
+use crate::packet::Packet;
+use crate::pipeline::Arrival;
+use crate::stage::answer::{Answering, answer};
+use crate::stage::open::await_answers;
+use crate::stage::relate::{carry_related, relate};
+use crate::stage::serve::{Decision, carry, decide};
+use crate::stage::stages::Stages;
+use crate::verdict::Reason;
+
+impl<P: Packet> Stages<P> for HostTables {
+    fn decide<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision {
+        decide::<F, P, Self>(packet, self, arrival, destination)
+    }
+
+    fn carry<F: Answering>(
+        &self,
+        packet: &mut P,
+        decision: Decision,
+        obstacle: Decision,
+        ifindex: u32,
+    ) -> Decision {
+        carry::<F, P, Self>(packet, self, decision, obstacle, ifindex)
+    }
+
+    fn await_answers<F: Answering>(&self) -> bool {
+        await_answers::<F, Self>(self)
+    }
+
+    fn relate<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision {
+        relate::<F, P, Self>(packet, self, arrival, destination)
+    }
+
+    fn carry_related<F: Answering>(
+        &self,
+        packet: &mut P,
+        decision: Decision,
+        obstacle: Decision,
+    ) -> Decision {
+        carry_related::<F, P, Self>(packet, self, decision, obstacle)
+    }
+
+    fn answer<F: Answering>(&self, packet: &mut P, reason: Reason, mtu: u32) -> bool {
+        answer::<F, P>(packet, reason, mtu).is_some()
+    }
+}
