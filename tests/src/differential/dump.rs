@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 use netroute_common::host::HostTables;
-use netroute_common::layout::route::{Group, Member, NextHop};
+use netroute_common::layout::route::{Group, Member, NextHop, UNCOUNTED};
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Exit, Hook, Reason, Verdict};
@@ -13,7 +13,7 @@ use netroute_common::verdict::{Exit, Hook, Reason, Verdict};
 use crate::vectors::{
     ActionText, AnswerText, Case, ExitText, Expect, GroupText, HookText, Input, Interface, MemberText,
     NextHopText, PacketText, RouteText, Step, Story, TableSet, TablesText, Vector, counted_services,
-    judge_on_host, kind_name, sides, to_hexadecimal,
+    judge_on_host, kind_name, quoted, sides, to_hexadecimal,
 };
 
 /// The text of [`as_vector`].
@@ -93,6 +93,9 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
         expect.source = (old.0 != new.0).then(|| SocketAddr::new(new.0.address, new.0.port).to_string());
         expect.destination = (old.1 != new.1).then(|| SocketAddr::new(new.1.address, new.1.port).to_string());
     }
+    if !answered && let (Ok(old), Ok(new)) = (quoted(&input.frame), quoted(&frame)) {
+        expect.quoted = (old != new).then_some(new);
+    }
     let Verdict::Forward(exit) = verdict else { return Ok(expect) };
     expect.exit = Some(match exit {
         Exit::SameNic => ExitText::SameNic,
@@ -104,6 +107,7 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
     let key = tables.longest_prefix(sides(&frame)?.1.address).context("forwarded without a route")?;
     let slot = more(&counted.routes, &after.routes);
     expect.via = Some(next_hop_name(id));
+    expect.back = slot == Some(UNCOUNTED);
     expect.place = slot.map(|slot| slot.wrapping_sub(tables.routes[&key].stats));
     expect.route = Some(format!("{}/{}", key.0, key.1));
     Ok(expect)
@@ -144,7 +148,7 @@ fn texts(tables: &TableSet) -> Result<TablesText> {
     })
 }
 
-fn next_hop_name(id: u32) -> String {
+pub(super) fn next_hop_name(id: u32) -> String {
     format!("n{id:02}")
 }
 

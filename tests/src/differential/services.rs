@@ -5,14 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::Result;
 use fastrand::Rng;
 use netroute_common::host::HostTables;
-use netroute_common::layout::flow::{FlowKey4, FlowKey6};
-use netroute_common::layout::route::{KIND_LOCAL, KIND_SERVICE};
+use netroute_common::layout::flow::{FlowKey4, FlowKey6, PeerKey};
+use netroute_common::layout::route::{KIND_LOCAL, KIND_SERVICE, NextHop};
 use netroute_common::layout::service::{Address, FrontEndKey};
 
+use super::dump::next_hop_name;
 use super::tables::pick;
 use crate::vectors::{
-    BackendText, FragmentText, FrontEndText, Input, MasqueradeText, OverrideText, PacketText, ServicesText,
-    TableSet,
+    BackendText, FragmentText, FrontEndText, Input, MasqueradeText, MessageText, NIC, OverrideText,
+    PacketText, ServicesText, TableSet,
 };
 
 const PORTS: [u16; 3] = [80, 443, 8080];
@@ -30,7 +31,13 @@ pub fn random_services(rng: &mut Rng, set: &mut TableSet) -> Result<()> {
     ] {
         set.add_fixed_route((prefix, length), kind);
     }
-    set.services = text(rng, set).compile()?;
+    let text = text(rng, set);
+    set.services = text.compile()?;
+    for name in &text.peers {
+        let on_nic = set.next_hops.iter().find(|(id, _)| next_hop_name(**id) == *name);
+        let Some((&id, &NextHop { ifindex, destination_mac: mac, .. })) = on_nic else { continue };
+        set.services.peers.extend([4, 6].map(|family| (PeerKey { ifindex, mac, family }, id)));
+    }
     Ok(())
 }
 
@@ -54,6 +61,8 @@ fn text(rng: &mut Rng, set: &TableSet) -> ServicesText {
             text.masquerade.insert(interface.into(), masquerade(rng));
         }
     }
+    let on_nic = set.next_hops.iter().filter(|(_, next_hop)| next_hop.ifindex == NIC.index);
+    text.peers = on_nic.map(|(id, _)| next_hop_name(*id)).filter(|_| rng.bool()).collect();
     text
 }
 
@@ -80,7 +89,8 @@ fn front_end(rng: &mut Rng, text: &ServicesText) -> FrontEndText {
     let v6 = rng.bool();
     let address = if rng.u8(..) < 40 { node_address(v6) } else { service_address(v6, rng.u8(..4)) };
     if rng.u8(..) < 40 {
-        return FrontEndText { at: address.to_string(), ..FrontEndText::default() };
+        let flags = if rng.bool() { vec!["echo".into()] } else { Vec::new() };
+        return FrontEndText { at: address.to_string(), flags, ..FrontEndText::default() };
     }
     let same = |name: &&String| text.backends[*name].at.is_ipv6() == v6;
     let names: Vec<&String> = text.backends.keys().filter(same).collect();
@@ -129,15 +139,20 @@ pub fn random_service_input(rng: &mut Rng, set: &TableSet, host: &HostTables) ->
             let key = pick(rng, &flows4);
             let (source, destination) = (Address::v4(key.source), Address::v4(key.destination));
             let ports = (key.source_port, key.destination_port);
-            packet(rng, (ip(source), ip(destination)), ports, key.protocol as u8)
+            of_flow(rng, (ip(source), ip(destination)), ports, key.protocol as u8)
         }
         80..160 if !flows6.is_empty() => {
             let key = pick(rng, &flows6);
             let ports = (key.source_port, key.destination_port);
-            packet(rng, (ip(key.source), ip(key.destination)), ports, key.protocol as u8)
+            of_flow(rng, (ip(key.source), ip(key.destination)), ports, key.protocol as u8)
         }
         _ => to_front_end(rng, set),
     };
+    let mut text = text;
+    let peers: Vec<[u8; 6]> = set.services.peers.keys().map(|peer| peer.mac).collect();
+    if !peers.is_empty() && rng.bool() {
+        text.from = Some(pick(rng, &peers).map(|octet| format!("{octet:02x}")).join(":"));
+    }
     let mut input = text.build()?;
     if rng.u8(..) < 12 {
         super::packets::damage(rng, &mut input.frame);
@@ -164,6 +179,30 @@ fn to_front_end(rng: &mut Rng, set: &TableSet) -> PacketText {
     packet(rng, (source, destination), (from, port), protocol)
 }
 
+/// A packet of a flow, or an error about one that goes the other way.
+fn of_flow(
+    rng: &mut Rng,
+    (source, destination): (IpAddr, IpAddr),
+    (from, to): (u16, u16),
+    protocol: u8,
+) -> PacketText {
+    if rng.u8(..) >= 40 {
+        return packet(rng, (source, destination), (from, to), protocol);
+    }
+    let quote = packet(rng, (destination, source), (to, from), protocol);
+    let v6 = source.is_ipv6();
+    let kind = if v6 { pick(rng, &[1, 2, 3, 4, 129]) } else { pick(rng, &[3, 4, 11, 12, 5]) };
+    let sender = if rng.bool() { source } else { client(v6, rng.u8(..4)) };
+    let outer = if rng.u8(..) < 240 { destination } else { client(v6, rng.u8(..4)) };
+    let message = MessageText { kind, rest: 1400, quote: Some(Box::new(quote)), ..MessageText::default() };
+    PacketText {
+        ip: Some(format!("{sender} -> {outer}")),
+        icmp_message: Some(message),
+        ttl: Some(pick(rng, &[64, 64, 64, 1])),
+        ..PacketText::default()
+    }
+}
+
 fn packet(
     rng: &mut Rng,
     (source, destination): (IpAddr, IpAddr),
@@ -181,6 +220,7 @@ fn packet(
         6 => (text.tcp, text.tcp_flags) = (ports, Some(pick(rng, &TCP_FLAGS).into())),
         17 => text.udp = ports,
         132 => text.sctp = ports,
+        _ if rng.bool() => text.icmp = Some(true),
         _ => text.protocol = Some(pick(rng, &[1, 47, 50, 58])),
     }
     if source.is_ipv4() && protocol == 17 && rng.u8(..) < 20 {

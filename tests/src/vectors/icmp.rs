@@ -1,7 +1,7 @@
 //! ICMP messages: described, with the packet that an error quotes, and what becomes of them on the way. From
 //! the standards alone, nothing from the packet logic.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -120,6 +120,25 @@ pub fn rewrite_quote(frame: &mut [u8], quoted: &str) -> Result<()> {
     let checksum = made_up(before, sum(message));
     message[CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
     Ok(())
+}
+
+/// Addresses and ports of the packet that an error quotes, as `source -> destination`.
+pub fn quoted(frame: &[u8]) -> Result<String> {
+    let (at, _) = message_at(frame)?;
+    let quote = &frame[at + HEADER..];
+    let ports = transport_at(quote)?;
+    let v6 = quote[0] >> 4 == 6;
+    let side = |place: usize| -> Result<String> {
+        let at = ports + 2 * place;
+        let port = quote.get(at..at + 2).context("no ports")?;
+        let address = if v6 {
+            IpAddr::from(<[u8; 16]>::try_from(&quote[8 + 16 * place..24 + 16 * place])?)
+        } else {
+            IpAddr::from(<[u8; 4]>::try_from(&quote[12 + 4 * place..16 + 4 * place])?)
+        };
+        Ok(SocketAddr::new(address, u16::from_be_bytes(port.try_into()?)).to_string())
+    };
+    Ok(format!("{} -> {}", side(0)?, side(1)?))
 }
 
 /// The reply to an echo request: to its sender, from whom it was to.

@@ -28,13 +28,13 @@ use netroute_common::verdict::Hook;
 use serde::{Deserialize, Serialize};
 
 pub use answer::AnswerText;
-pub use cast::{Interface, NIC_MAC};
+pub use cast::{Interface, NIC, NIC_MAC};
 pub use check::{Input, Judge, Ran, run_cases};
 pub use ecmp::{Ecmp, EcmpStep, run_ecmp};
 pub use expect::{ActionText, ExitText, Expect};
 pub use hexadecimal::write as to_hexadecimal;
 pub use host::{Host, counted_services, judge as judge_on_host};
-pub use icmp::MessageText;
+pub use icmp::{MessageText, quoted};
 pub use outcome::{Action, Outcome};
 pub use packet::{FragmentText, OverrideText, PacketText};
 pub use rewrite::{Side, sides};
