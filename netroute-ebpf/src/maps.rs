@@ -9,6 +9,7 @@ use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use netroute_common::layout::service::{
     Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange,
 };
+use netroute_common::layout::socket::{SocketKey, SocketPeer};
 use netroute_common::layout::stats::Counter;
 use netroute_common::layout::strides::{Block, ROOT_BLOCKS};
 use netroute_common::stage::serve::Scratch;
@@ -81,6 +82,9 @@ pub static OPENING4: LruHashMap<FlowKey4, Flow, { abi::DEFAULT_OPENING4 as usize
 
 #[btf_map]
 pub static OPENING6: LruHashMap<FlowKey6, Flow, { abi::DEFAULT_OPENING6 as usize }> = LruHashMap::new();
+
+#[btf_map]
+pub static SOCKETS: LruHashMap<SocketKey, SocketPeer, { abi::DEFAULT_SOCKETS as usize }> = LruHashMap::new();
 
 /// Not shared with user space, and not pinned.
 #[btf_map]

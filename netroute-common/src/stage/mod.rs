@@ -7,5 +7,6 @@ pub mod forward;
 pub mod open;
 pub mod refuse;
 pub mod serve;
+pub mod socket;
 pub mod translate;
 pub mod tuple;

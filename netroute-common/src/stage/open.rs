@@ -136,7 +136,7 @@ fn hash<A: Tuple>(tuple: &A) -> u32 {
 
 /// The endpoint for a new flow: the one this client had, else that of its slot.
 #[inline(always)]
-fn endpoint<S: Services>(
+pub(super) fn endpoint<S: Services>(
     tables: &S,
     front_end: &FrontEnd,
     client: &Address,

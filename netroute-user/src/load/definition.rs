@@ -11,7 +11,7 @@ use super::error::LoadError;
 use crate::compile::image::Limits;
 
 /// Every map that is pinned, by name.
-pub(super) const NAMES: [&str; 22] = [
+pub(super) const NAMES: [&str; 23] = [
     abi::MAP_ROUTES4,
     abi::MAP_ROOT4,
     abi::MAP_BLOCKS4,
@@ -34,6 +34,7 @@ pub(super) const NAMES: [&str; 22] = [
     abi::MAP_FLOWS6,
     abi::MAP_OPENING4,
     abi::MAP_OPENING6,
+    abi::MAP_SOCKETS,
 ];
 
 /// Set by the kernel itself on device maps (Linux 4.18), whatever the loader asked for.
@@ -51,7 +52,7 @@ pub(super) struct Definition {
 }
 
 /// The capacities that the configuration sets.
-pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 17] {
+pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 18] {
     let Limits {
         routes4,
         blocks4,
@@ -69,6 +70,7 @@ pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 17] {
         flows6,
         opening4,
         opening6,
+        sockets,
     } = *limits;
     [
         (abi::MAP_ROUTES4, routes4),
@@ -88,6 +90,7 @@ pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 17] {
         (abi::MAP_FLOWS6, flows6),
         (abi::MAP_OPENING4, opening4),
         (abi::MAP_OPENING6, opening6),
+        (abi::MAP_SOCKETS, sockets),
     ]
 }
 
