@@ -49,6 +49,10 @@ impl Drop for Cgroup {
             // It may have ended by now.
             let _ = put(&self.home, member);
         }
+        // Those made below it are empty, and may be gone.
+        for below in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(below.path());
+        }
         if let Err(error) = fs::remove_dir(&self.path) {
             eprintln!("{} was not removed: {error}", self.path.display());
         }

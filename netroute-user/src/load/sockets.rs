@@ -148,12 +148,12 @@ fn attach(
     Ok(path)
 }
 
-/// Beside whatever others have there.
+/// Beside whatever others have there: a link always allows for others, and takes no flag that says so.
 fn attach_one(
     program: &mut CgroupSockAddr,
     group: &File,
 ) -> Result<Option<FdLink>, aya::programs::ProgramError> {
-    let id = program.attach(group, CgroupAttachMode::AllowMultiple)?;
+    let id = program.attach(group, CgroupAttachMode::Single)?;
     Ok(FdLink::try_from(program.take_link(id)?).ok())
 }
 
