@@ -12,7 +12,14 @@ use netroute_user::observe::doctor::{Check, Level, Sockets, Subject, collect, ju
 async fn complaints(seen: &Observed, routes: &Fib) -> Vec<Check> {
     let interfaces = [seen.index("nic0")];
     let bpffs = Path::new("/sys/fs/bpf/netroute");
-    let subject = Subject { state: &seen.state, interfaces: &interfaces, routes, filters: &[], sockets: &Sockets::Served, bpffs };
+    let subject = Subject {
+        state: &seen.state,
+        interfaces: &interfaces,
+        routes,
+        filters: &[],
+        sockets: &Sockets::Served,
+        bpffs,
+    };
     let facts = collect(subject).await.expect("facts");
     assert!(facts.kernel.is_some() && facts.forward4.is_some());
     assert!(

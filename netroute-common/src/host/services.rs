@@ -9,6 +9,7 @@ use crate::layout::flow::{Flow, FlowKey4, FlowKey6, Masquerade, Timers};
 use crate::layout::service::{
     Address, Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, SourceRange,
 };
+use crate::layout::socket::{SocketKey, SocketPeer};
 use crate::services::{Place, ServiceEvent, Services};
 use crate::stage::serve::Scratch;
 
@@ -31,6 +32,7 @@ pub struct HostServices {
     pub flows4: RefCell<BTreeMap<(Place, FlowKey4), Flow>>,
     pub flows6: RefCell<BTreeMap<(Place, FlowKey6), Flow>>,
     pub counted: RefCell<BTreeMap<u32, ServiceCounter>>,
+    pub sockets: RefCell<BTreeMap<SocketKey, SocketPeer>>,
     scratch4: RefCell<Scratch<FlowKey4>>,
     scratch6: RefCell<Scratch<FlowKey6>>,
 }
@@ -50,6 +52,7 @@ impl Default for HostServices {
             flows4: RefCell::default(),
             flows6: RefCell::default(),
             counted: RefCell::default(),
+            sockets: RefCell::default(),
             scratch4: RefCell::default(),
             scratch6: RefCell::default(),
         }

@@ -85,10 +85,7 @@ pub fn name<S: Socket, T: Sockets>(socket: &S, tables: &T, peer: &mut Peer) -> b
 
 /// The front end that the peer is, if it has an endpoint; else what becomes of the call.
 #[inline(always)]
-fn front_end<'t, T: Tables + Services + Sockets>(
-    tables: &'t T,
-    peer: &Peer,
-) -> Result<&'t FrontEnd, Ruling> {
+fn front_end<'t, T: Tables + Services + Sockets>(tables: &'t T, peer: &Peer) -> Result<&'t FrontEnd, Ruling> {
     let &Peer { address, port, protocol, .. } = peer;
     if protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP {
         return Err(Ruling::AS_IT_IS);
@@ -206,3 +203,6 @@ fn is_v4(address: &Address) -> bool {
     let [_, _, mapped, _] = Address::v4([0; 4]).words();
     a == 0 && b == 0 && c == mapped
 }
+
+#[cfg(all(test, feature = "host"))]
+mod tests;

@@ -68,8 +68,7 @@ impl Attached {
         if let Some(error) = &sockets_refused {
             warn!(error = %crate::error::chain(error), "sockets not served");
         }
-        let mut attached =
-            Self { attachments, served: wanted, refused: BTreeMap::new(), sockets_refused };
+        let mut attached = Self { attachments, served: wanted, refused: BTreeMap::new(), sockets_refused };
         // The errors name interfaces; what is missing from the list says which indices they mean.
         let missing = attached.incomplete();
         for ifindex in missing {

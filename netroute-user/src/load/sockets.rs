@@ -110,12 +110,7 @@ impl Attachments {
     }
 }
 
-fn attach(
-    pins: &Pins,
-    source: &Source,
-    maps: &Path,
-    group: &SocketGroup,
-) -> Result<PathBuf, SocketsError> {
+fn attach(pins: &Pins, source: &Source, maps: &Path, group: &SocketGroup) -> Result<PathBuf, SocketsError> {
     let path = match group {
         SocketGroup::Root => root(&read_mounts()).ok_or(SocketsError::NoGroups)?,
         SocketGroup::At(path) => path.clone(),
@@ -218,7 +213,8 @@ mod tests {
     fn the_root_is_found_where_it_is_mounted() {
         let unified = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n";
         assert_eq!(root(unified).unwrap(), Path::new("/sys/fs/cgroup"));
-        let hybrid = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let hybrid =
+            "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(root(hybrid).unwrap(), Path::new("/sys/fs/cgroup/unified"));
         assert_eq!(root("cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"), None);
     }

@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +16,7 @@ use netroute_tests::{
     lab::{Vm, plan::Dual},
     netns::Netns,
     peer::{Server, Service},
+    traffic::Connection,
 };
 use serde_json::Value;
 
@@ -27,7 +28,7 @@ pub const BALANCER: Dual = Dual::new([10, 128, 60, 1], [0xfd60, 0, 0, 0, 0, 0, 0
 /// Its port, TCP and UDP, and where its endpoints listen.
 pub const ECHO: u16 = 7777;
 pub const ECHO_NODE_PORT: u16 = 30_007;
-const TARGET: u16 = 7007;
+pub const TARGET: u16 = 7007;
 const QUESTION: &[u8] = b"is there anybody?";
 
 /// Where an endpoint is: VM, and number of the pod.
@@ -185,10 +186,11 @@ impl Scene {
         Ok(self.ports()?.iter().filter_map(|port| port["newFlows"].as_u64()).sum())
     }
 
-    /// How many endpoints the master uses, of both families.
+    /// How many endpoints the master uses.
     pub fn used(&self) -> Result<usize> {
         let ports = self.ports()?;
-        let endpoints = ports.first().and_then(|port| port["endpoints"].as_array()).context("no endpoints")?;
+        let endpoints =
+            ports.first().and_then(|port| port["endpoints"].as_array()).context("no endpoints")?;
         Ok(endpoints.iter().filter(|endpoint| endpoint["used"] == true).count())
     }
 
@@ -258,4 +260,45 @@ pub fn refused_at(ns: &Netns, server: SocketAddr) -> Result<bool> {
         let error = TcpStream::connect_timeout(&server, TIMEOUT).err();
         Ok(error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused))
     })
+}
+
+/// What one connection took, in seconds.
+pub struct Sample {
+    /// For connecting, on average over many.
+    pub connect: f64,
+    /// For a small exchange, on average over many.
+    pub turn: f64,
+    /// For a large transfer there and back.
+    pub bulk: f64,
+}
+
+impl Sample {
+    pub fn take(ns: &Netns, server: SocketAddr) -> Result<Self> {
+        const CONNECTS: u32 = 100;
+        const TURNS: u32 = 2000;
+        const BYTES: u64 = 16_000_000;
+        let mut connection = Connection::open(ns, server, TIMEOUT)?;
+        let bulk = connection.exchange(BYTES)?.elapsed.as_secs_f64();
+        ns.run(|| {
+            let begin = Instant::now();
+            for _ in 0..CONNECTS {
+                drop(TcpStream::connect(server)?);
+            }
+            let connect = begin.elapsed().as_secs_f64() / f64::from(CONNECTS);
+            let mut stream = TcpStream::connect(server)?;
+            stream.set_nodelay(true)?;
+            let mut answer = [0; QUESTION.len()];
+            let begin = Instant::now();
+            for _ in 0..TURNS {
+                stream.write_all(QUESTION)?;
+                stream.read_exact(&mut answer)?;
+            }
+            Ok(Self { connect, turn: begin.elapsed().as_secs_f64() / f64::from(TURNS), bulk })
+        })
+    }
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -71,7 +71,10 @@ pub enum Sockets {
     Served,
     /// By configuration.
     Off,
-    Refused { reason: String, fix: String },
+    Refused {
+        reason: String,
+        fix: String,
+    },
 }
 
 /// One of the configured interfaces, present.
