@@ -298,7 +298,8 @@ impl Sample {
     }
 }
 
-pub fn median(mut values: Vec<f64>) -> f64 {
+/// The least and the median.
+pub fn spread(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    (values[0], values[values.len() / 2])
 }
