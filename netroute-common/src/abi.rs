@@ -33,13 +33,28 @@ pub const MAP_OPENING4: &str = "OPENING4";
 pub const MAP_OPENING6: &str = "OPENING6";
 pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
 pub const MAP_PEERS: &str = "PEERS";
+pub const MAP_SOCKETS: &str = "SOCKETS";
 
 /// The global constant in `.rodata` that makes an XDP program the program of one NIC.
 pub const GLOBAL_NIC: &str = "NIC";
+/// The global constant in `.rodata` of the socket programs: 1 if they may say with what error a call fails.
+pub const GLOBAL_NAMES_ERRORS: &str = "NAMES_ERRORS";
 
 pub const PROGRAM_XDP_NIC: &str = "xdp_nic";
 pub const PROGRAM_TC_NIC: &str = "tc_nic";
 pub const PROGRAM_TC_POD: &str = "tc_pod";
+
+/// The programs of sockets.
+pub const SOCKET_PROGRAMS: [&str; 8] = [
+    "sock_connect4",
+    "sock_connect6",
+    "sock_sendmsg4",
+    "sock_sendmsg6",
+    "sock_recvmsg4",
+    "sock_recvmsg6",
+    "sock_peername4",
+    "sock_peername6",
+];
 
 /// Default capacities; the agent's configuration overrides them (`limits`).
 pub const DEFAULT_ROUTES4: u32 = 262_144;
@@ -66,6 +81,8 @@ pub const DEFAULT_OPENING4: u32 = 32_768;
 pub const DEFAULT_OPENING6: u32 = 16_384;
 /// Fragmented packets whose fragments are on their way.
 pub const MAX_FRAGMENTS: u32 = 2_048;
+/// Sockets that were translated; one for each of TCP, two for UDP.
+pub const DEFAULT_SOCKETS: u32 = 32_768;
 /// Slots of the device map that XDP redirects through.
 pub const MAX_PORTS: u32 = 64;
 

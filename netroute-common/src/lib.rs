@@ -16,6 +16,7 @@ pub mod layout;
 pub mod packet;
 pub mod pipeline;
 pub mod services;
+pub mod sockets;
 pub mod stage;
 pub mod strides;
 pub mod tables;

@@ -47,7 +47,7 @@ pub trait Services {
     fn masquerade(&self, ifindex: u32) -> Option<&Masquerade>;
 
     /// The next hop that hands packets over so.
-    fn peer(&self, key: &PeerKey) -> Option<u32>;
+    fn neighbour(&self, key: &PeerKey) -> Option<u32>;
 
     fn timers(&self) -> Option<&Timers>;
 

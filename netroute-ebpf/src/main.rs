@@ -2,12 +2,16 @@
 //! and turns the verdict into the hook's action. All decisions are in `netroute-common`.
 #![no_std]
 #![no_main]
+// For counting in one step; the target has no atomic types.
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the target has the instruction, `core` no safe name for it")]
 
 mod action;
 mod frame;
 mod maps;
 mod services;
 mod skb;
+mod sockets;
 mod stages;
 mod tables;
 

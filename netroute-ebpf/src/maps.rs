@@ -11,6 +11,7 @@ use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use netroute_common::layout::service::{
     Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange,
 };
+use netroute_common::layout::socket::{SocketKey, SocketPeer};
 use netroute_common::layout::stats::Counter;
 use netroute_common::layout::strides::{Block, ROOT_BLOCKS};
 use netroute_common::stage::serve::Scratch;
@@ -89,6 +90,9 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment, { abi::MAX_FRAGMENTS as 
 
 #[btf_map]
 pub static PEERS: HashMap<PeerKey, u32, { abi::DEFAULT_NEXTHOPS as usize }> = HashMap::new();
+
+#[btf_map]
+pub static SOCKETS: LruHashMap<SocketKey, SocketPeer, { abi::DEFAULT_SOCKETS as usize }> = LruHashMap::new();
 
 /// Not shared with user space, and not pinned.
 #[btf_map]

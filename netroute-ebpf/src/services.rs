@@ -62,7 +62,7 @@ impl Services for Maps {
     }
 
     #[inline(always)]
-    fn peer(&self, key: &PeerKey) -> Option<u32> {
+    fn neighbour(&self, key: &PeerKey) -> Option<u32> {
         // SAFETY: one word.
         unsafe { PEERS.get(key) }.copied()
     }

@@ -7,12 +7,19 @@ use std::path::Path;
 use netns::{Observed, in_namespace, ip, sysctl, veth};
 use netroute_user::compile::mirror::{Fib, FibKey, FibNextHop};
 use netroute_user::input::netlink::Options;
-use netroute_user::observe::doctor::{Check, Level, Subject, collect, judge};
+use netroute_user::observe::doctor::{Check, Level, Sockets, Subject, collect, judge};
 
 async fn complaints(seen: &Observed, routes: &Fib) -> Vec<Check> {
     let interfaces = [seen.index("nic0")];
     let bpffs = Path::new("/sys/fs/bpf/netroute");
-    let subject = Subject { state: &seen.state, interfaces: &interfaces, routes, filters: &[], bpffs };
+    let subject = Subject {
+        state: &seen.state,
+        interfaces: &interfaces,
+        routes,
+        filters: &[],
+        sockets: &Sockets::Served,
+        bpffs,
+    };
     let facts = collect(subject).await.expect("facts");
     assert!(facts.kernel.is_some() && facts.forward4.is_some());
     assert!(

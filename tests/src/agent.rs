@@ -85,7 +85,7 @@ impl Node {
         let text = format!(
             "nodeName: router\ninterfaces:\n  - {{alias: Port2, device: eth0, role: internal}}\n  \
              - {{alias: Port3, device: eth1, role: external}}\nsource: {{manifests: {}}}\n\
-             stateDir: {}\nbpffs: {}\n",
+             stateDir: {}\nbpffs: {}\nsockets: null\n",
             manifests.display(),
             node.state_dir.display(),
             node.bpffs.display()

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod appliance;
 pub mod capture;
+pub mod cgroup;
 pub mod differential;
 pub mod faults;
 pub mod guest;

@@ -2,7 +2,7 @@
 //! its table. Needs root.
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{CgroupSockAddr, ProgramError, SchedClassifier, Xdp};
 use aya::{EbpfLoader, VerifierLogLevel};
 use netroute_common::abi;
 use netroute_tests::kernel_run::object_path;
@@ -16,7 +16,8 @@ fn the_verifier_tells_its_effort() -> Result<()> {
     let mut loader = EbpfLoader::new();
     let mut object = loader.verifier_log_level(VerifierLogLevel::STATS).load_file(object_path())?;
     let (soft, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    for name in [abi::PROGRAM_XDP_NIC, abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
+    let of_packets = [abi::PROGRAM_XDP_NIC, abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD];
+    for name in of_packets.into_iter().chain(abi::SOCKET_PROGRAMS) {
         let program = object.program_mut(name).with_context(|| format!("no program {name}"))?;
         // The log of a program that loads is not kept. So the last step fails, which comes after the
         // verifier: there is no file descriptor left for the program.
@@ -24,6 +25,7 @@ fn the_verifier_tells_its_effort() -> Result<()> {
         let loaded = match program {
             aya::programs::Program::Xdp(program) => Xdp::load(program),
             aya::programs::Program::SchedClassifier(program) => SchedClassifier::load(program),
+            aya::programs::Program::CgroupSockAddr(program) => CgroupSockAddr::load(program),
             other => anyhow::bail!("{name} is a {:?}", other.prog_type()),
         };
         setrlimit(Resource::RLIMIT_NOFILE, soft, most)?;

@@ -7,6 +7,7 @@
 mod lpm;
 mod packet;
 mod services;
+mod sockets;
 mod stages;
 pub mod strides;
 mod tables;

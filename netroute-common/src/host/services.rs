@@ -9,6 +9,7 @@ use crate::layout::flow::{Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, Masqu
 use crate::layout::service::{
     Address, Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, SourceRange,
 };
+use crate::layout::socket::{SocketKey, SocketPeer};
 use crate::services::{Place, ServiceEvent, Services};
 use crate::stage::serve::Scratch;
 
@@ -33,6 +34,7 @@ pub struct HostServices {
     pub flows6: RefCell<BTreeMap<(Place, FlowKey6), Flow>>,
     pub fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
     pub counted: RefCell<BTreeMap<u32, ServiceCounter>>,
+    pub sockets: RefCell<BTreeMap<SocketKey, SocketPeer>>,
     scratch4: RefCell<Scratch<FlowKey4>>,
     scratch6: RefCell<Scratch<FlowKey6>>,
 }
@@ -54,6 +56,7 @@ impl Default for HostServices {
             flows6: RefCell::default(),
             fragments: RefCell::default(),
             counted: RefCell::default(),
+            sockets: RefCell::default(),
             scratch4: RefCell::default(),
             scratch6: RefCell::default(),
         }
@@ -101,7 +104,7 @@ impl Services for HostTables {
         self.services.masquerade.get(&ifindex)
     }
 
-    fn peer(&self, key: &PeerKey) -> Option<u32> {
+    fn neighbour(&self, key: &PeerKey) -> Option<u32> {
         self.services.peers.get(key).copied()
     }
 

@@ -7,5 +7,6 @@ pub mod flow;
 pub mod pod;
 pub mod route;
 pub mod service;
+pub mod socket;
 pub mod stats;
 pub mod strides;

@@ -7,6 +7,7 @@ use super::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use super::service::{
     Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange,
 };
+use super::socket::{SocketKey, SocketPeer};
 use super::stats::Counter;
 use super::strides::Block;
 
@@ -21,3 +22,4 @@ macro_rules! plain_old_data {
 plain_old_data!(Block, Counter, Group, NextHop, Nic, Prefix4, Prefix6, Route);
 plain_old_data!(Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange);
 plain_old_data!(Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, Masquerade, PeerKey, Timers);
+plain_old_data!(SocketKey, SocketPeer);

@@ -31,6 +31,12 @@ impl Address {
         last.to_ne_bytes()
     }
 
+    /// From what [`Self::words`] gives.
+    #[inline(always)]
+    pub fn of_words(words: [u32; 4]) -> Self {
+        zerocopy::transmute!(words)
+    }
+
     /// As they lie in memory.
     #[inline(always)]
     pub fn words(self) -> [u32; 4] {

@@ -6,9 +6,9 @@ pub mod family;
 pub mod follow;
 pub mod forward;
 pub mod open;
-
 pub mod relate;
 pub mod serve;
+pub mod socket;
 pub mod stages;
 pub mod translate;
 pub mod tuple;

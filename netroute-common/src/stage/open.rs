@@ -147,7 +147,7 @@ fn hash<A: Tuple>(tuple: &A) -> u32 {
 
 /// The endpoint for a new flow: the one this client had, else that of its slot.
 #[inline(always)]
-fn endpoint<S: Services>(
+pub(super) fn endpoint<S: Services>(
     tables: &S,
     front_end: &FrontEnd,
     client: &Address,
@@ -259,7 +259,7 @@ fn prepare<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>, 
 /// The way back to who handed the packet over.
 #[inline(always)]
 pub fn back_to<S: Services>(services: &S, peer: &PeerKey) -> Back {
-    match services.peer(peer) {
+    match services.neighbour(peer) {
         Some(next_hop) => Back { next_hop, mac: peer.mac, zero: [0; 2] },
         None => Back::default(),
     }

@@ -283,6 +283,13 @@ impl Agent {
         }
     }
 
+    /// Tries again what was refused.
+    pub fn retry_sockets(&mut self) {
+        if let Some(attached) = &mut self.attached {
+            attached.retry_sockets(self.config.sockets.as_ref());
+        }
+    }
+
     /// A pin of this agent that is not there any more.
     pub fn missing_pin(&self) -> Option<std::path::PathBuf> {
         self.attached.as_ref().and_then(|attached| attached.attachments().missing_pin())

@@ -16,8 +16,8 @@ use crate::compile::interfaces::{Interfaces, link_of};
 use crate::compile::services::image::is_resting;
 use crate::compile::services::selection::ServicePort;
 use crate::error::{chain, one_line};
-use crate::load::{Attached, Mode, Running};
-use crate::observe::doctor::{self, Level, Subject};
+use crate::load::{Attached, Attachments, Mode, Running, SocketProgram};
+use crate::observe::doctor::{self, Level, Sockets, Subject};
 use crate::plan::diff as plan_diff;
 
 /// The agent's health in one answer.
@@ -99,7 +99,22 @@ fn programs(agent: &Agent) -> Vec<ProgramView> {
         tag: tag.map_or_else(String::new, |tag| format!("{:016x}", tag.swap_bytes())),
         interface: attached.interface,
     };
-    running.into_iter().map(view).collect()
+    let mut views: Vec<ProgramView> = running.into_iter().map(view).collect();
+    let attachments = agent.attached.as_ref().map(super::interfaces::Attached::attachments);
+    views.extend(attachments.into_iter().flat_map(socket_programs));
+    views
+}
+
+/// Their place is a control group.
+fn socket_programs(attachments: &Attachments) -> Vec<ProgramView> {
+    let group = attachments.sockets().map(|path| path.display().to_string()).unwrap_or_default();
+    let view = |SocketProgram { name, id, tag }| ProgramView {
+        name: name.to_owned(),
+        id: id.unwrap_or_default(),
+        tag: tag.map_or_else(String::new, |tag: u64| format!("{:016x}", tag.swap_bytes())),
+        interface: group.clone(),
+    };
+    attachments.socket_programs().into_iter().map(view).collect()
 }
 
 fn problems(agent: &Agent, interfaces: &[InterfaceView]) -> Vec<String> {
@@ -107,6 +122,8 @@ fn problems(agent: &Agent, interfaces: &[InterfaceView]) -> Vec<String> {
     problems.extend(
         interfaces.iter().filter(|i| !i.reason.is_empty()).map(|i| format!("{}: {}", i.alias, i.reason)),
     );
+    let sockets = agent.attached.as_ref().and_then(|attached| attached.sockets_refused.as_ref());
+    problems.extend(sockets.map(|error| format!("sockets: {}", chain(error))));
     problems.extend(agent.manifest_problems.iter().map(ToString::to_string));
     problems.extend(agent.conflicts.iter().take(10).map(|conflict| {
         format!("{} metric {}: {}", conflict.key.destination, conflict.key.metric, conflict.reason)
@@ -213,10 +230,21 @@ pub fn diff(agent: &Agent) -> Result<DiffView, Refusal> {
     Ok(DiffView { lines: plan.steps.iter().map(ToString::to_string).collect() })
 }
 
+fn sockets(agent: &Agent) -> Sockets {
+    match &agent.attached {
+        Some(super::interfaces::Attached { sockets_refused: Some(error), .. }) => {
+            Sockets::Refused { reason: chain(error), fix: error.fix().to_owned() }
+        }
+        _ if agent.config.sockets.is_none() => Sockets::Off,
+        _ => Sockets::Served,
+    }
+}
+
 /// What the doctor looks at.
 pub struct DoctorInputs {
     snapshot: Snapshot,
     filters: Vec<u32>,
+    sockets: Sockets,
     bpffs: Arc<std::path::Path>,
 }
 
@@ -226,6 +254,7 @@ impl DoctorInputs {
         Self {
             snapshot: agent.snapshot.clone(),
             filters: agent.attached.as_ref().map(super::interfaces::Attached::filters).unwrap_or_default(),
+            sockets: sockets(agent),
             bpffs: Arc::from(agent.config.bpffs.as_path()),
         }
     }
@@ -239,6 +268,7 @@ impl DoctorInputs {
             interfaces: &nics,
             routes: &compiled.fib,
             filters: &self.filters,
+            sockets: &self.sockets,
             bpffs: &self.bpffs,
         };
         let facts = doctor::collect(subject).await.map_err(|error| Refusal::new(chain(&error)))?;

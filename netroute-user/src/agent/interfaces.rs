@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
 
 use crate::compile::interfaces::Interfaces;
+use crate::config::SocketGroup;
 use crate::desired::Desired;
 use crate::kernel::{KernelState, Link};
-use crate::load::{Attachments, Mode, NicDevice, PodDevice, Switched};
+use crate::load::{Attachments, Mode, NicDevice, PodDevice, SocketsError, Switched};
 use netroute_common::verdict::Hook;
 
 /// The devices that should carry programs now.
@@ -49,6 +50,8 @@ pub struct Attached {
     served: Wanted,
     /// Interfaces that could not be served, each with its reason.
     pub refused: BTreeMap<u32, String>,
+    /// Why sockets are not served, though they should be.
+    pub sockets_refused: Option<SocketsError>,
 }
 
 impl Attached {
@@ -57,12 +60,15 @@ impl Attached {
     /// # Errors
     /// Only what concerns all interfaces.
     pub fn start(loaded: crate::load::Loaded, wanted: Wanted) -> Result<Self, crate::load::LoadError> {
-        let Switched { attachments, refused: errors } =
+        let Switched { attachments, refused: errors, sockets_refused } =
             loaded.switch_programs(&wanted.nic_devices(), &wanted.pod_devices())?;
         for error in &errors {
             warn!(error = %crate::error::chain(error), "interface not served");
         }
-        let mut attached = Self { attachments, served: wanted, refused: BTreeMap::new() };
+        if let Some(error) = &sockets_refused {
+            warn!(error = %crate::error::chain(error), "sockets not served");
+        }
+        let mut attached = Self { attachments, served: wanted, refused: BTreeMap::new(), sockets_refused };
         // The errors name interfaces; what is missing from the list says which indices they mean.
         let missing = attached.incomplete();
         for ifindex in missing {
@@ -126,6 +132,20 @@ impl Attached {
                 let result = self.attachments.attach_pod(&pod);
                 self.note(pod.ifindex, &pod.name, result);
             }
+        }
+    }
+
+    /// Serves sockets if that failed before.
+    pub fn retry_sockets(&mut self, group: Option<&SocketGroup>) {
+        let Some(before) = &self.sockets_refused else { return };
+        let before = crate::error::chain(before);
+        self.sockets_refused = self.attachments.serve_sockets(group).err();
+        match &self.sockets_refused {
+            None => info!("sockets served"),
+            Some(error) if crate::error::chain(error) != before => {
+                warn!(error = %crate::error::chain(error), "sockets not served");
+            }
+            Some(_) => {}
         }
     }
 

@@ -93,7 +93,8 @@ pub fn detach(bpffs: &Path) -> Result<String, AgentError> {
         let mut mirror = Mirror::open()?;
         let routes = mirror.remove_all().await?;
         Neighbours::open()?.release_all().await?;
-        Ok(format!("{} programs and {routes} kernel routes removed", removed.programs.len()))
+        let programs = removed.programs.len() + removed.sockets;
+        Ok(format!("{programs} programs and {routes} kernel routes removed"))
     })
 }
 
@@ -207,6 +208,7 @@ async fn fill(agent: &mut Agent, feeds: &mut Feeds) -> Result<(), AgentError> {
 
 fn attach(agent: &mut Agent, loaded: Loaded) -> Result<(), AgentError> {
     let wanted = Wanted::of(&agent.snapshot.desired, &agent.snapshot.kernel);
+    let loaded = loaded.with_sockets(agent.config.sockets.clone());
     agent.attached = Some(Attached::start(loaded, wanted)?);
     agent.changed();
     Ok(())
@@ -246,6 +248,7 @@ async fn serve(agent: &mut Agent, feeds: &mut Feeds) -> Result<End, AgentError> 
                     return Ok(End::Unpinned);
                 }
                 agent.follow_interfaces(true);
+                agent.retry_sockets();
             }
             _ = refresh.tick() => agent.refresh_busy_neighbours(),
         }

@@ -55,6 +55,7 @@ pub struct Limits {
     pub opening4: u32,
     pub opening6: u32,
     pub affinity: u32,
+    pub sockets: u32,
 }
 
 impl Limits {
@@ -75,6 +76,7 @@ impl Limits {
         opening4: abi::DEFAULT_OPENING4,
         opening6: abi::DEFAULT_OPENING6,
         affinity: abi::DEFAULT_AFFINITY,
+        sockets: abi::DEFAULT_SOCKETS,
     };
 }
 

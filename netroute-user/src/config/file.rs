@@ -14,7 +14,7 @@ use super::limits::LimitsEntry;
 use super::probe::{ProbeSpec, parse_duration};
 use super::{
     AgentConfig, ClusterCidrs, DEFAULT_BPFFS, DEFAULT_MANIFESTS, DEFAULT_METRICS, DEFAULT_SOCKET,
-    DEFAULT_STATE_DIR, NodePorts,
+    DEFAULT_STATE_DIR, NodePorts, SocketGroup,
 };
 use crate::desired::service::NODE_PORT_RANGE;
 use crate::input::address::{LeadingZeros, parse_prefix};
@@ -53,6 +53,9 @@ struct ConfigFile {
     node_ports: NodePortsEntry,
     #[serde(default, rename = "externalIPs")]
     external_ips: ExternalIpsEntry,
+    /// Translation to Services at the sockets of processes; `null` switches it off.
+    #[serde(default = "SocketsEntry::on")]
+    sockets: Option<SocketsEntry>,
     /// Capacities of the maps.
     #[serde(default)]
     limits: LimitsEntry,
@@ -123,6 +126,20 @@ impl MetricsEntry {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SocketsEntry {
+    /// Control group (version 2) of the processes. Default: the root of those that are mounted.
+    cgroup: Option<PathBuf>,
+}
+
+impl SocketsEntry {
+    #[expect(clippy::unnecessary_wraps, reason = "the key's type, whose absence means on")]
+    fn on() -> Option<Self> {
+        Some(Self::default())
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct FailoverEntry {
     /// How long a recovered next hop must stay healthy before it is used again, at most `24h`. Default `3s`.
     hold_time: Option<String>,
@@ -171,6 +188,7 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
         cluster_cidrs,
         node_ports,
         external_ips,
+        sockets,
         limits,
         metrics,
         failover,
@@ -199,6 +217,7 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
             range: port_range(node_ports.range)?,
         },
         external_ips: prefixes(["externalIPs", "allow"], &external_ips.allow)?,
+        sockets: sockets.map(socket_group).transpose()?,
         limits: limits.checked().map_err(|error| Wrong::at(["limits", error.key], error))?,
         metrics: metrics.map(address).transpose()?,
         hold_time: hold_time(&failover)?,
@@ -288,6 +307,11 @@ fn port_range(given: Option<String>) -> Result<RangeInclusive<u16>, Wrong<'stati
             Err(Wrong::at(["nodePorts", "range"], message))
         }
     }
+}
+
+fn socket_group(entry: SocketsEntry) -> Result<SocketGroup, Wrong<'static>> {
+    let Some(path) = entry.cgroup else { return Ok(SocketGroup::Root) };
+    absolute(["sockets", "cgroup"], Some(path), "").map(SocketGroup::At)
 }
 
 fn address(entry: MetricsEntry) -> Result<SocketAddr, Wrong<'static>> {

@@ -46,6 +46,9 @@ pub(super) struct LimitsEntry {
     opening6: Option<u32>,
     /// Clients kept at their endpoint by `sessionAffinity`; the oldest give way. Default 16384.
     affinity: Option<u32>,
+    /// Sockets that were translated, one for each connected, two for each front end that datagrams are
+    /// sent to; the oldest give way. Default 32768.
+    sockets: Option<u32>,
 }
 
 /// A capacity that no map can be given.
@@ -81,6 +84,7 @@ impl LimitsEntry {
             opening4: within("opening4", self.opening4, default.opening4, 1)?,
             opening6: within("opening6", self.opening6, default.opening6, 1)?,
             affinity: within("affinity", self.affinity, default.affinity, 1)?,
+            sockets: within("sockets", self.sockets, default.sockets, 1)?,
         })
     }
 }

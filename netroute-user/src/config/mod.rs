@@ -47,12 +47,22 @@ pub struct AgentConfig {
     /// Where Services may take `externalIPs` from; empty = nowhere.
     pub external_ips: Vec<IpNet>,
     pub limits: Limits,
+    /// Whose sockets are translated to Services; `None` = nobody's.
+    pub sockets: Option<SocketGroup>,
     /// Where Prometheus metrics are served; `None` = off.
     pub metrics: Option<SocketAddr>,
     /// How long a recovered next hop must stay healthy before it is used again.
     pub hold_time: Duration,
     /// For next hops of routes that name no probe.
     pub probe: Option<Probe>,
+}
+
+/// A control group of version 2: the processes in it and below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketGroup {
+    /// All of the machine, wherever the groups are mounted.
+    Root,
+    At(PathBuf),
 }
 
 /// Address ranges of the cluster.

@@ -25,6 +25,7 @@ fn the_example_names_the_defaults_and_is_valid() {
     assert_eq!(config.pod_interfaces, defaults.pod_interfaces);
     assert_eq!(config.node_ports, defaults.node_ports);
     assert_eq!(config.external_ips, defaults.external_ips);
+    assert_eq!(config.sockets, Some(SocketGroup::At("/sys/fs/cgroup".into())));
     assert_eq!(
         (&config.manifests, &config.state_dir, &config.bpffs, &config.socket),
         (&defaults.manifests, &defaults.state_dir, &defaults.bpffs, &defaults.socket)
@@ -41,6 +42,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.metrics.unwrap().to_string(), "127.0.0.1:9464");
     assert_eq!(config.hold_time, Duration::from_secs(3));
     assert_eq!(config.probe, None);
+    assert_eq!(config.sockets, Some(SocketGroup::Root));
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.node_labels["kubernetes.io/hostname"], config.node_name);
 }
@@ -98,6 +100,17 @@ fn devices_are_names_or_macs() {
     assert!(device("\"ff:ff:ff:ff:ff:ff\"").unwrap_err().contains("multicast"));
     assert!(device("\"00:15:5d:01:02\"").is_err());
     assert!(refusal(&MINIMAL.replace("Port3", "\"\"")).contains("the alias is empty"));
+}
+
+#[test]
+fn sockets_are_switched_off_by_null() {
+    let sockets = |text: &str| parse(&format!("{MINIMAL}sockets: {text}\n")).map(|config| config.sockets);
+    assert_eq!(sockets("null"), Ok(None));
+    assert_eq!(sockets("{}"), Ok(Some(SocketGroup::Root)));
+    assert_eq!(sockets("{cgroup: /sys/fs/cgroup/x}"), Ok(Some(SocketGroup::At("/sys/fs/cgroup/x".into()))));
+    let relative = sockets("{cgroup: x}").unwrap_err();
+    assert_eq!(relative, "agent.yaml:3: sockets.cgroup: \"x\" must be an absolute path");
+    assert!(sockets("{cgruop: /x}").unwrap_err().contains("did you mean \"cgroup\"?"));
 }
 
 #[test]

@@ -58,9 +58,11 @@ pub struct Attached {
 
 /// The agent's hold on the running programs.
 pub struct Attachments {
-    pins: Pins,
-    source: Source,
-    maps: PathBuf,
+    pub(super) pins: Pins,
+    pub(super) source: Source,
+    pub(super) maps: PathBuf,
+    /// The control group whose sockets are served.
+    pub(super) sockets: Option<PathBuf>,
     classifiers: Ebpf,
     attached: BTreeMap<(u32, Hook), Attached>,
     _lock: Lock,
@@ -68,7 +70,7 @@ pub struct Attachments {
 
 impl Attachments {
     pub(super) fn new(pins: Pins, source: Source, maps: PathBuf, classifiers: Ebpf, lock: Lock) -> Self {
-        Self { pins, source, maps, classifiers, attached: BTreeMap::new(), _lock: lock }
+        Self { pins, source, maps, sockets: None, classifiers, attached: BTreeMap::new(), _lock: lock }
     }
 
     /// Serves a NIC; if it is served already, puts a fresh program with these constants in the
@@ -131,7 +133,9 @@ impl Attachments {
             let hold = if attached.mode == Mode::Clsact { Hold::Filter } else { Hold::Link };
             self.pins.path(hold, attached.hook, attached.ifindex)
         });
-        maps.chain(running).find(|path| !path.exists())
+        let sockets = abi::SOCKET_PROGRAMS.into_iter().map(|name| self.pins.socket(name));
+        let sockets = sockets.filter(|_| self.sockets.is_some());
+        maps.chain(running).chain(sockets).find(|path| !path.exists())
     }
 
     /// The kernel's program ids, by interface and hook.

@@ -11,7 +11,7 @@ use super::error::LoadError;
 use crate::compile::image::Limits;
 
 /// Every map that is pinned, by name.
-pub(super) const NAMES: [&str; 24] = [
+pub(super) const NAMES: [&str; 25] = [
     abi::MAP_ROUTES4,
     abi::MAP_ROOT4,
     abi::MAP_BLOCKS4,
@@ -36,6 +36,7 @@ pub(super) const NAMES: [&str; 24] = [
     abi::MAP_OPENING6,
     abi::MAP_FRAGMENTS,
     abi::MAP_PEERS,
+    abi::MAP_SOCKETS,
 ];
 
 /// Set by the kernel itself on device maps (Linux 4.18), whatever the loader asked for.
@@ -53,7 +54,7 @@ pub(super) struct Definition {
 }
 
 /// The capacities that the configuration sets.
-pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 18] {
+pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 19] {
     let Limits {
         routes4,
         blocks4,
@@ -71,6 +72,7 @@ pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 18] {
         flows6,
         opening4,
         opening6,
+        sockets,
     } = *limits;
     [
         (abi::MAP_ROUTES4, routes4),
@@ -91,6 +93,7 @@ pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 18] {
         (abi::MAP_FLOWS6, flows6),
         (abi::MAP_OPENING4, opening4),
         (abi::MAP_OPENING6, opening6),
+        (abi::MAP_SOCKETS, sockets),
     ]
 }
 

@@ -7,13 +7,15 @@ use netroute_common::verdict::Hook;
 use super::error::LoadError;
 use super::lock::Lock;
 use super::pins::{Hold, Pins};
-use super::{filter, preflight, release};
+use super::{filter, preflight, release, sockets};
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detached {
     /// Hook and interface index of each program that ran.
     pub programs: Vec<(Hook, u32)>,
+    /// Programs of sockets.
+    pub sockets: usize,
 }
 
 /// Takes off all programs and removes all maps below `bpffs`. Fine if there is nothing.
@@ -40,6 +42,7 @@ pub fn detach(bpffs: &Path) -> Result<Detached, LoadError> {
         links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         detached.programs.push((pin.hook, pin.ifindex));
     }
+    detached.sockets = sockets::detach(&pins).map_err(|error| LoadError::Sockets(Box::new(error)))?;
     pins.remove_all()?;
     release::wait_gone(&links);
     Ok(detached)

@@ -33,6 +33,8 @@ pub enum LoadError {
     Maps { folder: PathBuf, source: Box<aya::EbpfError> },
     #[error("cannot open the pinned map {path}: `netroute detach` removes it, then start the agent again")]
     PinnedMap { path: PathBuf, source: Box<aya::maps::MapError> },
+    #[error("the programs of sockets cannot be taken off")]
+    Sockets(#[source] Box<super::sockets::SocketsError>),
     #[error("the kernel refused the program `{name}`")]
     Program { name: &'static str, source: Box<ProgramError> },
 }

@@ -13,10 +13,12 @@ use super::error::{AttachError, LoadError};
 use super::lock::Lock;
 use super::pins::Pins;
 use super::program::Source;
+use super::sockets::SocketsError;
 use super::{definition, preflight};
 use crate::apply::flows::FlowTables;
 use crate::apply::{KernelStore, StoreError};
 use crate::compile::image::Limits;
+use crate::config::SocketGroup;
 use crate::observe::counters::Counters;
 
 /// What to load, and where to.
@@ -58,7 +60,7 @@ impl Loader {
             pins.fresh_maps()
         };
         let classifiers = source.classifiers(&maps)?;
-        Ok(Loaded { adopted, pins, source, maps, classifiers, lock })
+        Ok(Loaded { adopted, pins, source, maps, classifiers, lock, sockets: None })
     }
 }
 
@@ -71,6 +73,7 @@ pub struct Loaded {
     maps: PathBuf,
     classifiers: Ebpf,
     lock: Lock,
+    sockets: Option<SocketGroup>,
 }
 
 /// What [`Loaded::switch_programs`] came to.
@@ -78,9 +81,18 @@ pub struct Switched {
     pub attachments: Attachments,
     /// Interfaces that could not be served, each with its reason.
     pub refused: Vec<AttachError>,
+    /// Why sockets are not, though they should be.
+    pub sockets_refused: Option<SocketsError>,
 }
 
 impl Loaded {
+    /// Serves the sockets of these processes too.
+    #[must_use]
+    pub fn with_sockets(mut self, group: Option<SocketGroup>) -> Self {
+        self.sockets = group;
+        self
+    }
+
     /// The maps, to read and to write.
     pub fn store(&self) -> Result<KernelStore, StoreError> {
         KernelStore::open(&self.maps)
@@ -103,7 +115,7 @@ impl Loaded {
     /// # Errors
     /// Only what concerns all interfaces; trouble with one is in [`Switched::refused`].
     pub fn switch_programs(self, nics: &[NicDevice], pods: &[PodDevice]) -> Result<Switched, LoadError> {
-        let Self { adopted: _, pins, source, maps, classifiers, lock } = self;
+        let Self { adopted: _, pins, source, maps, classifiers, lock, sockets } = self;
         let mut attachments = Attachments::new(pins, source, maps, classifiers, lock);
         let mut refused = Vec::new();
         for nic in nics {
@@ -112,8 +124,9 @@ impl Loaded {
         for pod in pods {
             refused.extend(attachments.attach_pod(pod).err());
         }
+        let sockets_refused = attachments.serve_sockets(sockets.as_ref()).err();
         attachments.detach_others()?;
         attachments.promote()?;
-        Ok(Switched { attachments, refused })
+        Ok(Switched { attachments, refused, sockets_refused })
     }
 }

@@ -8,6 +8,7 @@
 //! {bpffs}/v2/maps/ROUTES4 ...     the complete set of maps in use
 //! {bpffs}/v2/maps_new/...         a set being filled; takes the place of `maps` once it is in use
 //! {bpffs}/v2/links/xdp_nic_3 ...  one link per hook and interface index
+//! {bpffs}/v2/links/sock_connect4  one link per socket program
 //! ```
 
 mod attachments;
@@ -24,6 +25,7 @@ mod preflight;
 mod program;
 mod release;
 mod running;
+mod sockets;
 mod tc;
 pub mod testrun;
 mod xdp;
@@ -35,3 +37,4 @@ pub use error::{AttachError, LoadError};
 pub use loader::{Loaded, Loader, Switched};
 pub use memory::MapMemory;
 pub use running::Running;
+pub use sockets::{SocketProgram, SocketsError};

@@ -74,6 +74,16 @@ impl Pins {
         })
     }
 
+    /// The link of a program of sockets.
+    pub(super) fn socket(&self, program: &str) -> PathBuf {
+        self.links().join(program)
+    }
+
+    /// A link that is to take the place of another.
+    pub(super) fn fresh_socket(&self, program: &str) -> PathBuf {
+        self.links().join(format!("{program}_new"))
+    }
+
     /// Makes the folders of this version and clears away what a reload that was cut short left.
     pub(super) fn prepare(&self) -> Result<(), LoadError> {
         for folder in [self.fresh_maps(), self.former_maps()] {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{CgroupSockAddr, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use netroute_common::abi;
 use netroute_common::layout::config::Nic;
@@ -43,12 +43,38 @@ impl Source {
         Ok(object)
     }
 
-    fn open(&self, folder: &Path, nic: &Nic) -> Result<Ebpf, LoadError> {
+    /// The programs of sockets. That the kernel lets them name errors is found out by trying.
+    pub(super) fn sockets(&self, folder: &Path) -> Result<Ebpf, LoadError> {
+        match self.sockets_naming(folder, 1) {
+            Err(LoadError::Program { .. }) => self.sockets_naming(folder, 0),
+            loaded => loaded,
+        }
+    }
+
+    fn sockets_naming(&self, folder: &Path, names_errors: u32) -> Result<Ebpf, LoadError> {
+        let mut object = self
+            .over(folder)
+            .override_global(abi::GLOBAL_NAMES_ERRORS, &names_errors, true)
+            .load(self.object)
+            .map_err(|source| LoadError::Maps { folder: folder.to_path_buf(), source: source.into() })?;
+        for name in abi::SOCKET_PROGRAMS {
+            let program = socket(&mut object, name)?;
+            verified(name, || program.load())?;
+        }
+        Ok(object)
+    }
+
+    /// A loader of the object over the maps pinned in `folder`.
+    fn over<'a>(&self, folder: &Path) -> EbpfLoader<'a> {
         let mut loader = self.loader();
         for name in definition::NAMES {
             loader.map_pin_path(name, Cow::Owned(folder.join(name)));
         }
         loader
+    }
+
+    fn open(&self, folder: &Path, nic: &Nic) -> Result<Ebpf, LoadError> {
+        self.over(folder)
             .override_global(abi::GLOBAL_NIC, nic, true)
             .load(self.object)
             .map_err(|source| LoadError::Maps { folder: folder.to_path_buf(), source: source.into() })
@@ -89,6 +115,14 @@ pub(super) fn classifier<'a>(
     object: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut SchedClassifier, LoadError> {
+    let program = object.program_mut(name).ok_or(LoadError::Missing { what: "program", name })?;
+    program.try_into().map_err(refused(name))
+}
+
+pub(super) fn socket<'a>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut CgroupSockAddr, LoadError> {
     let program = object.program_mut(name).ok_or(LoadError::Missing { what: "program", name })?;
     program.try_into().map_err(refused(name))
 }

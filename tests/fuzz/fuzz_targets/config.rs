@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use netroute_fuzz::routes::one_line;
 use netroute_user::compile::image::Limits;
-use netroute_user::config::{AgentConfig, ClusterCidrs, NodePorts};
+use netroute_user::config::{AgentConfig, ClusterCidrs, NodePorts, SocketGroup};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let Ok(text) = std::str::from_utf8(data) else { return Corpus::Reject };
@@ -35,6 +35,9 @@ fn usable(config: &AgentConfig) {
     let NodePorts { addresses, range } = &config.node_ports;
     assert!(addresses.iter().chain(&config.external_ips).all(|prefix| prefix.trunc() == *prefix));
     assert!(*range.start() >= 1 && range.start() <= range.end(), "{range:?}");
+    if let Some(SocketGroup::At(path)) = &config.sockets {
+        assert!(path.is_absolute(), "{path:?}");
+    }
     let Limits { routes4, routes6, groups, next_hops, route_stats, front_ends, slots, .. } = config.limits;
     let limits = [routes4, routes6, groups, next_hops, route_stats, front_ends, slots];
     assert!(limits.iter().all(|&limit| limit >= 1), "{limits:?}");

@@ -140,6 +140,7 @@ impl Vm {
             .with_context(|| format!("cannot write {}", self.config().display()))
     }
 
+    /// Sockets are left alone: a lab must not reach into the machine's other processes.
     fn agent_yaml(&self) -> String {
         let interfaces: String = PORTS
             .iter()
@@ -156,6 +157,7 @@ impl Vm {
              socket: {socket}\n\
              bpffs: {bpffs}\n\
              podInterfaces: [\"vethpod*\"]\n\
+             sockets: null\n\
              clusterCidrs: {{pods: [\"{pods4}\", \"{pods6}\"], services: [10.96.0.0/12], nodes: []}}\n",
             name = self.plan.name,
             manifests = self.manifests().display(),

@@ -43,6 +43,11 @@ impl Connection {
         Ok(self.stream.local_addr()?)
     }
 
+    /// The server as the kernel names it to the process.
+    pub fn peer_addr(&self) -> Result<SocketAddr> {
+        Ok(self.stream.peer_addr()?)
+    }
+
     /// Sends `bytes` bytes that no earlier part of the connection repeats, while it reads and
     /// compares what comes back.
     pub fn exchange(&mut self, bytes: u64) -> Result<Transfer> {

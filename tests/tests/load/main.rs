@@ -1,5 +1,6 @@
 //! The loader against the kernel: attach, adopt, reload, refuse, remove. Needs root.
 
+mod sockets;
 mod traffic;
 mod wire;
 
@@ -39,7 +40,7 @@ fn x1_a_foreign_xdp_program_stays_and_is_named() -> Result<()> {
     let (mine, theirs) = (Folder::new(), Folder::new());
     let owner = switched(theirs.open(limits())?, &[nic("left")?], &[])?;
     let id = xdp_program("left")?;
-    let Switched { attachments, refused } = mine.open(limits())?.switch_programs(&Wire::nics()?, &[])?;
+    let Switched { attachments, refused, .. } = mine.open(limits())?.switch_programs(&Wire::nics()?, &[])?;
     // Two agents' filters would be one; TCX links stand side by side.
     let beside = tc_mode()? == Mode::Tcx;
     match refused.as_slice() {
@@ -100,7 +101,7 @@ fn x4_a_driver_without_native_xdp_gets_generic_mode() -> Result<()> {
     sh("ip link add br0 type bridge; ip link set br0 up")?;
     let folder = Folder::new();
     for _ in 0..2 {
-        let Switched { attachments, refused } =
+        let Switched { attachments, refused, .. } =
             folder.open(limits())?.switch_programs(&[nic("br0")?], &[])?;
         if let ([AttachError::Xdp { .. }], true) = (refused.as_slice(), no_xdp_on_bridges()?) {
             println!(
@@ -168,7 +169,7 @@ fn detach_leaves_nothing_and_may_be_repeated() -> Result<()> {
     let (_, attachments) = wire.agent(&folder, limits())?;
     let programs = [xdp_program("left")?, xdp_program("right")?];
     let maps = map_ids(&folder.path.join("v2/maps"))?;
-    assert_eq!(maps.len(), 22);
+    assert_eq!(maps.len(), 23);
     drop(attachments);
     assert_eq!(detach(&folder.path)?.programs.len(), 4);
     assert!(!folder.path.exists());

@@ -64,7 +64,7 @@ pub fn nic(name: &str) -> Result<NicDevice> {
 }
 
 pub fn switched(loaded: Loaded, nics: &[NicDevice], pods: &[PodDevice]) -> Result<Attachments> {
-    let Switched { attachments, refused } = loaded.switch_programs(nics, pods)?;
+    let Switched { attachments, refused, sockets_refused: _ } = loaded.switch_programs(nics, pods)?;
     ensure!(refused.is_empty(), "{refused:?}");
     Ok(attachments)
 }

@@ -10,7 +10,7 @@ use netlink_packet_route::rule::RuleMessage;
 use netroute_common::abi::RTPROT_NETROUTE;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::{Facts, Nic};
+use super::{Facts, Nic, Sockets};
 use crate::compile::admission::dynamic_only;
 use crate::compile::mirror::{Fib, FibKey};
 use crate::input::netlink::parse::neighbour::neighbour;
@@ -38,13 +38,14 @@ pub struct Subject<'a> {
     pub routes: &'a Fib,
     /// Interface indices that the agent serves by TC filters.
     pub filters: &'a [u32],
+    pub sockets: &'a Sockets,
     /// Folder that maps are pinned in (need not exist yet).
     pub bpffs: &'a Path,
 }
 
 /// Reads everything anew; what cannot be read stays `None`.
 pub async fn collect(subject: Subject<'_>) -> Result<Facts, NetlinkError> {
-    let Subject { state, interfaces, routes, filters, bpffs } = subject;
+    let Subject { state, interfaces, routes, filters, sockets, bpffs } = subject;
     let modes = nic::xdp_modes().await?;
     let mut nics = Vec::new();
     for link in interfaces.iter().filter_map(|index| state.links.get(index)) {
@@ -67,6 +68,7 @@ pub async fn collect(subject: Subject<'_>) -> Result<Facts, NetlinkError> {
         policy_rules: policy_rules().await?,
         shadowed: shadowed(state, routes),
         managed_neighbours: managed_neighbours().await?,
+        sockets: sockets.clone(),
         nics,
     })
 }

@@ -1,6 +1,6 @@
 //! From facts to findings. Pure.
 
-use super::{Check, Facts, Level, Nic};
+use super::{Check, Facts, Level, Nic, Sockets};
 use crate::observe::nic::XdpMode;
 
 /// First kernel the programs load on.
@@ -13,7 +13,7 @@ const NATIVE_XDP_MTU: u32 = 4096 - 256 - 320 - 14;
 #[must_use]
 pub fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = Vec::new();
-    let machine: [(&str, Found, &str); 9] = [
+    let machine: [(&str, Found, &str); 10] = [
         ("kernel", kernel(facts), "new enough"),
         ("btf", btf(facts), "the kernel describes its types"),
         ("bpffs", bpffs(facts), "mounted"),
@@ -23,6 +23,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
         ("policy-rules", policy_rules(facts), "none beside the kernel's own"),
         ("foreign-route", foreign(facts), "no custom route is shadowed"),
         ("neighbours", neighbours(facts), "the kernel keeps next hops resolved"),
+        ("sockets", sockets(facts), socket_state(facts)),
     ];
     let nics: [(&str, NicCheck, &str); 8] = [
         ("addressing", addressing, "static on all interfaces"),
@@ -89,6 +90,15 @@ fn neighbours(facts: &Facts) -> Found {
         )
     };
     (facts.managed_neighbours == Some(false)).then(finding).into_iter().collect()
+}
+
+fn sockets(facts: &Facts) -> Found {
+    let Sockets::Refused { reason, fix } = &facts.sockets else { return Found::new() };
+    vec![warn(format!("processes of the node do not reach Services: {reason}"), fix)]
+}
+
+fn socket_state(facts: &Facts) -> &'static str {
+    if facts.sockets == Sockets::Off { "off by configuration" } else { "processes reach Services" }
 }
 
 fn btf(facts: &Facts) -> Found {
@@ -306,6 +316,9 @@ mod tests {
         assert_eq!(complaints(|facts| facts.kernel = Some((4, 19))), ["kernel"]);
         assert_eq!(complaints(|facts| facts.managed_neighbours = Some(false)), ["neighbours"]);
         assert_eq!(complaints(|facts| facts.managed_neighbours = Some(true)), [""; 0]);
+        assert_eq!(complaints(|facts| facts.sockets = Sockets::Off), [""; 0]);
+        let refused = Sockets::Refused { reason: "no".to_owned(), fix: "this".to_owned() };
+        assert_eq!(complaints(|facts| facts.sockets = refused), ["sockets"]);
         assert_eq!(complaints(|facts| facts.btf = false), ["btf"]);
         assert_eq!(complaints(|facts| facts.bpffs = false), ["bpffs"]);
         assert_eq!(complaints(|facts| facts.jit = Some(0)), ["jit"]);

@@ -60,7 +60,21 @@ pub struct Facts {
     /// Neighbours that the agent asked the kernel to keep resolved: whether it does; `None` if there
     /// are none.
     pub managed_neighbours: Option<bool>,
+    pub sockets: Sockets,
     pub nics: Vec<Nic>,
+}
+
+/// Whether processes reach Services at their sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sockets {
+    #[default]
+    Served,
+    /// By configuration.
+    Off,
+    Refused {
+        reason: String,
+        fix: String,
+    },
 }
 
 /// One of the configured interfaces, present.

@@ -104,7 +104,8 @@ impl Kind {
         let mut store = loaded.store()?;
         apply(&diff(&store.read()?, &self.image(ports, prefixes)), &mut store)?;
         let (nics, pods) = if self == Self::Pod { (vec![], vec![pod]) } else { (vec![near], vec![]) };
-        let Switched { attachments: _, refused } = loaded.switch_programs(&nics, &pods)?;
+        let Switched { attachments: _, refused, sockets_refused: _ } =
+            loaded.switch_programs(&nics, &pods)?;
         ensure!(refused.is_empty(), "{refused:?}");
         Ok(())
     }
