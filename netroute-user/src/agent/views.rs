@@ -23,6 +23,7 @@ use crate::compile::next_hops::address;
 use crate::compile::{Gateway, health};
 use crate::desired::route::{CustomRoute, RouteKey};
 use crate::error::chain;
+use crate::health_check::Problems;
 use crate::kernel::{KernelState, NeighbourKey};
 use crate::observe::counters::Counters;
 
@@ -33,6 +34,7 @@ pub struct Reader {
     snapshot: Snapshot,
     counters: Arc<Counters>,
     conflicts: Arc<Vec<FibConflict>>,
+    health_ports: Problems,
 }
 
 /// The views of these custom routes, as they are now.
@@ -49,6 +51,7 @@ impl Reader {
             snapshot: agent.snapshot.clone(),
             counters: agent.counters.clone(),
             conflicts: agent.conflicts.clone(),
+            health_ports: agent.health_ports.clone(),
         }
     }
 
