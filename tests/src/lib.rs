@@ -4,6 +4,7 @@
 //! works inside: tests reach the product by its binary, its library or its maps.
 
 pub mod agent;
+pub mod app;
 pub mod appliance;
 pub mod capture;
 pub mod differential;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
-    agent::{Agent, Node, eventually},
+    agent::{Agent, eventually},
     appliance::Appliance,
     capture::Counters,
     lab::{Pod, Vm, plan::Dual},
@@ -54,8 +54,6 @@ impl Scene {
             servers.push(Server::start(&pod.ns, Service::Udp, ECHO)?);
         }
         for vm in vms {
-            Node::from(vm)
-                .reconfigure("services: [10.96.0.0/12]", "services: [10.96.0.0/12, \"fd96::/112\"]")?;
             fs::write(vm.manifests().join("service.yaml"), manifest(vms, endpoints)?)?;
         }
         let agents = vms.into_iter().map(Agent::start).collect::<Result<_>>()?;

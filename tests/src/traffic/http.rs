@@ -50,7 +50,8 @@ pub fn http(ns: &Netns, server: SocketAddr, path: &str, timeout: Duration) -> Re
 pub fn request(server: SocketAddr, path: &str, timeout: Duration) -> Result<HttpAnswer> {
     let mut stream = TcpStream::connect_timeout(&server, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     HttpAnswer::parse(&text).with_context(|| format!("not an answer: {text:?}"))
