@@ -11,5 +11,6 @@ mod udp_report;
 pub use ask::{http_get, rtsp_options};
 pub use http::{HttpAnswer, http, request};
 pub use ping::{Ping, ping};
+pub(crate) use tcp::pattern;
 pub use tcp::{Connection, Transfer};
 pub use udp::{Loss, StreamReport, StreamSpec, UdpStream};
