@@ -5,6 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use netroute_tests::{
     agent::{Agent, Node, eventually},
     appliance::Appliance,
-    crowd::{Crowd, EchoServer},
+    crowd::{Crowd, EchoServer, HalfClosed, flood},
     lab::{Vm, plan::Dual},
     objects::Service,
     traffic::Connection,
@@ -28,6 +29,9 @@ const PORT: u16 = 7;
 const CONNECTIONS: u64 = 250;
 /// Exchanges of each connection between two events.
 const ROUNDS: u64 = 2;
+/// Half-open connections. Where clients are masqueraded there are soon no ports left for more.
+const FLOOD_HERE: u32 = 900_000;
+const FLOOD_FAR: u32 = 100_000;
 
 /// Reached from outside by way of the master; all endpoints are on the worker, so clients are masqueraded.
 const FAR: Service = Service {
@@ -48,19 +52,43 @@ const NEAR: Service = Service {
     port: 7001,
     target_port: PORT,
 };
+/// Reached from outside, with an endpoint on the node that is asked: nobody is masqueraded.
+const HERE: Service = Service {
+    name: "here",
+    cluster_ip: Dual::new([10, 96, 0, 32], [0xfd96, 0, 0, 0, 0, 0, 0, 0x32]),
+    balancer: Some(HERE_BALANCER),
+    protocol: "TCP",
+    port: 7002,
+    target_port: PORT,
+};
+const HERE_BALANCER: Dual = Dual::new([10, 128, 60, 4], [0xfd60, 0, 0, 0, 0, 0, 0, 4]);
+/// As FAR, for connections that are closed on one side.
+const HALF: Service = Service {
+    name: "half",
+    cluster_ip: Dual::new([10, 96, 0, 33], [0xfd96, 0, 0, 0, 0, 0, 0, 0x33]),
+    balancer: Some(HALF_BALANCER),
+    protocol: "TCP",
+    port: 7003,
+    target_port: HALF_PORT,
+};
+const HALF_BALANCER: Dual = Dual::new([10, 128, 60, 5], [0xfd60, 0, 0, 0, 0, 0, 0, 5]);
+const HALF_PORT: u16 = 9;
+/// Longer than the agent's pause between two looks for flows that are over.
+const HELD: Duration = Duration::from_secs(11);
 
 struct Scene {
     vms: [Vm; 2],
     agents: Vec<Agent>,
     crowds: Vec<Crowd>,
     _servers: Vec<EchoServer>,
-    _on: Appliance,
+    on: Appliance,
 }
 
 fn write_manifests(vms: &[Vm; 2], file: &str) -> Result<()> {
     let [master, worker] = vms;
     let far = FAR.manifest(&[(worker, 0), (worker, 1)]);
-    let text = format!("{far}---\n{}", NEAR.manifest(&[(worker, 0), (master, 1)]));
+    let [near, here] = [NEAR.manifest(&[(worker, 0), (master, 1)]), HERE.manifest(&[(master, 1)])];
+    let text = [far, near, here, HALF.manifest(&[(worker, 0)])].join("---\n");
     for vm in vms {
         fs::write(vm.manifests().join(file), &text)?;
     }
@@ -77,8 +105,10 @@ impl Scene {
         write_manifests(&vms, "services.yaml")?;
         let agents = vms.iter().map(Agent::start).collect::<Result<_>>()?;
         let (outside, pod) = (on.lab.ns("intsw"), master.pods()[0].ns.clone());
-        for (address, via) in BALANCER.both().into_iter().zip(master.port("Port2").address.both()) {
-            outside.ip(&format!("route add {address} via {via}"))?;
+        for balancer in [BALANCER, HERE_BALANCER, HALF_BALANCER] {
+            for (address, via) in balancer.both().into_iter().zip(master.port("Port2").address.both()) {
+                outside.ip(&format!("route add {address} via {via}"))?;
+            }
         }
         let begin = Instant::now();
         let mut crowds = Vec::new();
@@ -92,9 +122,18 @@ impl Scene {
             }
         }
         println!("MEASURED {} connections opened in {:.1?}", 4 * CONNECTIONS, begin.elapsed());
-        let scene = Self { vms, agents, crowds, _servers: servers, _on: on };
+        let scene = Self { vms, agents, crowds, _servers: servers, on };
         scene.go_on("before anything happens")?;
         Ok(scene)
+    }
+
+    /// From outside and from a pod, over both families.
+    fn half_closed(&self) -> Result<HalfClosed> {
+        let [master, worker] = &self.vms;
+        let (outside, pod) = (self.on.lab.ns("intsw"), master.pods()[0].ns.clone());
+        let far = HALF_BALANCER.both().map(|address| (&outside, SocketAddr::new(address, HALF.port)));
+        let near = HALF.cluster_ip.both().map(|address| (&pod, SocketAddr::new(address, HALF.port)));
+        HalfClosed::open(&worker.pods()[0].ns, HALF_PORT, &[far, near].concat())
     }
 
     /// All connections exchange data.
@@ -161,10 +200,11 @@ fn n14_s18_a_thousand_connections_outlive_their_agents() -> Result<()> {
 }
 
 /// Everything is read again: on a signal, after all files were written anew under other names, and by agents that
-/// have lost their state folder.
+/// have lost their state folder. Connections that are closed on one side are held meanwhile (S25).
 #[test]
-fn n14_s18_a_thousand_connections_outlive_a_full_resync() -> Result<()> {
+fn n14_s18_s25_a_thousand_connections_outlive_a_full_resync() -> Result<()> {
     let mut scene = Scene::new()?;
+    let (half_closed, begin) = (scene.half_closed()?, Instant::now());
     for agent in &scene.agents {
         kill(Pid::from_raw(i32::try_from(agent.pid())?), Signal::SIGHUP)?;
     }
@@ -176,7 +216,57 @@ fn n14_s18_a_thousand_connections_outlive_a_full_resync() -> Result<()> {
     scene.go_on("after the manifests were exchanged")?;
     let empty = |node: &Node| empty(&node.state_dir);
     scene.restart(Agent::kill9, "an emptied state folder", empty)?;
+    thread::sleep(HELD.saturating_sub(begin.elapsed()));
+    half_closed.finish().context("closed on one side")?;
     scene.close("SIGHUP, manifests written anew, empty state folder")
+}
+
+/// A million clients begin connections and never go on, most of them at a pod of the node that they ask; those
+/// that live are not pushed out, and new ones find room.
+#[test]
+fn n9_a_flood_of_half_open_flows_cuts_no_live_connection() -> Result<()> {
+    let scene = Scene::new()?;
+    let outside = scene.on.lab.ns("intsw");
+    flood::prepare(&outside)?;
+    let new_flows = |service: &Service| -> Result<u64> {
+        let shown = scene.agents[0].json(&["service", "show", service.name])?;
+        shown[0]["newFlows"].as_u64().context("no number of flows")
+    };
+    let before = [new_flows(&HERE)?, new_flows(&FAR)?];
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let targets = [(HERE_BALANCER, HERE.port, FLOOD_HERE), (BALANCER, FAR.port, FLOOD_FAR)];
+        let targets = targets.into_iter().flat_map(|(to, port, count)| {
+            to.both().map(|address| (SocketAddr::new(address, port), count / 2))
+        });
+        let flooding: Vec<_> = targets
+            .map(|(to, count)| {
+                scope.spawn({
+                    let ns = &outside;
+                    move || flood::syns(ns, to, count)
+                })
+            })
+            .collect();
+        flooding
+            .into_iter()
+            .try_for_each(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    let elapsed = begin.elapsed();
+    scene.go_on("after the flood")?;
+    let [here, far] = [new_flows(&HERE)? - before[0], new_flows(&FAR)? - before[1]];
+    let live = established(&scene.agents[0])?;
+    println!(
+        "MEASURED {here} of {FLOOD_HERE} half-open flows begun at a pod here and {far} of {FLOOD_FAR} masqueraded \
+         ones in {elapsed:.1?}; {live} established afterwards"
+    );
+    let drops = || scene.agents[0].cli(&["drops"]).map(|output| output.stdout).unwrap_or_default();
+    // The rest is lost on the veth before any program sees it.
+    ensure!(here > u64::from(FLOOD_HERE) / 2, "{here} flows were begun\n{}", drops());
+    ensure!(live >= 4 * CONNECTIONS, "{live} flows are left\n{}", drops());
+    for address in HERE_BALANCER.both() {
+        Connection::open(&outside, (address, HERE.port).into(), PATIENCE)?.exchange(10_000)?;
+    }
+    scene.close("a flood of half-open flows")
 }
 
 fn empty(folder: &Path) -> Result<()> {

@@ -2,6 +2,8 @@
 //! compared. One thread for the clients of one namespace, one for a server.
 
 mod echo;
+pub mod flood;
+mod half_closed;
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -19,6 +21,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use echo::EchoServer;
+pub use half_closed::HalfClosed;
 
 use crate::{agent::eventually, netns::Netns, patience::patient, traffic::pattern};
 
