@@ -199,8 +199,8 @@ fn n14_s18_a_thousand_connections_outlive_their_agents() -> Result<()> {
     scene.close("kill, stop, other programs")
 }
 
-/// Everything is read again: on a signal, after all files were written anew under other names, and by agents that
-/// have lost their state folder. Connections that are closed on one side are held meanwhile (S25).
+/// Everything is read again: on a signal, after all files were written anew under other names, and by agents
+/// that have lost their state folder. Connections that are closed on one side are held meanwhile.
 #[test]
 fn n14_s18_s25_a_thousand_connections_outlive_a_full_resync() -> Result<()> {
     let mut scene = Scene::new()?;
