@@ -4,9 +4,11 @@
 //! works inside: tests reach the product by its binary, its library or its maps.
 
 pub mod agent;
+pub mod app;
 pub mod appliance;
 pub mod capture;
 pub mod cgroup;
+pub mod crowd;
 pub mod differential;
 pub mod faults;
 pub mod guest;
@@ -14,6 +16,7 @@ pub mod kernel_run;
 pub mod lab;
 pub mod namespace;
 pub mod netns;
+pub mod objects;
 pub mod patience;
 pub mod peer;
 pub mod router;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
-    agent::{Agent, Node, eventually},
+    agent::{Agent, eventually},
     appliance::Appliance,
     capture::Counters,
     lab::{Pod, Vm, plan::Dual},
@@ -54,8 +54,6 @@ impl Scene {
             servers.push(Server::start(&pod.ns, Service::Udp, ECHO)?);
         }
         for vm in vms {
-            Node::from(vm)
-                .reconfigure("services: [10.96.0.0/12]", "services: [10.96.0.0/12, \"fd96::/112\"]")?;
             fs::write(vm.manifests().join("service.yaml"), manifest(vms, endpoints)?)?;
         }
         let agents = vms.into_iter().map(Agent::start).collect::<Result<_>>()?;
@@ -224,6 +222,13 @@ fn s6_s10_datagrams_have_front_ends_of_their_own() -> Result<()> {
     }
     ensure!(!echoed(pod, ("10.96.7.7".parse::<IpAddr>()?, 7777).into())?);
     ensure!(scene.agents[0].verdict("tc-pod", "no-service")? > 0);
+    let drops = scene.agents[0].json(&["drops"])?;
+    for (reason, verdict) in [("no-service-port", "answer"), ("no-service", "drop"), ("forwarded", "forward")]
+    {
+        let mut list = drops.as_array().context("no list")?.iter();
+        let found = list.find(|one| one["hook"] == "tc-pod" && one["reason"] == reason).context(reason)?;
+        ensure!(found["verdict"] == verdict, "{found}");
+    }
     Ok(())
 }
 

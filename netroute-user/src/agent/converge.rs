@@ -98,6 +98,7 @@ impl Agent {
                 }
                 // The same state would be refused again at once.
                 self.apply_problem = Some(refusal.message);
+                self.tell_health_checks();
                 self.due = Some(Instant::now() + ATTACH_RETRY);
                 return;
             }
@@ -199,6 +200,7 @@ impl Agent {
         error!(error = %text, "maps not written");
         self.tally.apply_errors += 1;
         self.apply_problem = Some(text);
+        self.tell_health_checks();
     }
 
     /// The maps hold the compiled image: let the kernel follow, and answer who waits.
@@ -233,6 +235,7 @@ impl Agent {
         self.snapshot.compiled = Arc::new(compiled);
         self.holds.retain(|gateway| self.snapshot.compiled.keep.contains(gateway));
         self.follow_interfaces(false);
+        self.tell_health_checks();
         self.finish(answers);
     }
 

@@ -26,6 +26,7 @@ use crate::compile::{Compiled, Gateway, Suspension, health};
 use crate::config::AgentConfig;
 use crate::desired::Desired;
 use crate::desired::route::Probe;
+use crate::health_check::{Checks, Problems};
 use crate::input::netlink::Event;
 use crate::input::problem::Problem;
 use crate::input::state_dir::StateDir;
@@ -62,6 +63,7 @@ pub struct Outlets {
     pub fib: watch::Sender<Arc<Fib>>,
     pub keep: watch::Sender<Arc<BTreeSet<NeighbourKey>>>,
     pub busy: mpsc::UnboundedSender<BTreeSet<NeighbourKey>>,
+    pub checks: watch::Sender<Arc<Checks>>,
     pub events: Vec<mpsc::UnboundedSender<Event>>,
 }
 
@@ -86,6 +88,8 @@ pub struct Agent {
     pub probe_down: BTreeMap<Gateway, String>,
     pub mutations: VecDeque<Mutation>,
     pub apply_problem: Option<String>,
+    /// Health check ports that could not be had.
+    pub health_ports: Problems,
     pub(super) state: Arc<StateDir>,
     pub(super) store: KernelStore,
     pub(super) holds: Holds,
@@ -153,6 +157,7 @@ impl Agent {
             probe_down: BTreeMap::new(),
             mutations: VecDeque::new(),
             apply_problem: None,
+            health_ports: Arc::default(),
             state: Arc::new(state),
             store,
             carried,

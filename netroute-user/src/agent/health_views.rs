@@ -137,6 +137,10 @@ fn problems(agent: &Agent, interfaces: &[InterfaceView]) -> Vec<String> {
         one_line(&format!("Service {namespace}/{name} port {port}/{protocol}: not served: {reason}"))
             .into_owned()
     }));
+    let ports = agent.health_ports.iter().take(10);
+    problems.extend(
+        ports.map(|problem| one_line(&format!("Service {}: {problem}", problem.service)).into_owned()),
+    );
     problems.extend(flows(agent).iter().filter_map(crowded));
     problems
 }

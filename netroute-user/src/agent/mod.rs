@@ -4,6 +4,7 @@
 mod carried;
 mod converge;
 mod core;
+mod health_checks;
 mod health_views;
 mod interfaces;
 mod job;

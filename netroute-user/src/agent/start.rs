@@ -25,6 +25,7 @@ use crate::compile::Gateway;
 use crate::config::AgentConfig;
 use crate::desired::route::CustomRoute;
 use crate::error::chain;
+use crate::health_check::{self, Checks, Problems};
 use crate::input::manifests::{self, ManifestSet, ManifestSource, ManifestWatch};
 use crate::input::netlink::{Event, Options, Watch};
 use crate::input::probe::Probes;
@@ -117,6 +118,7 @@ struct Feeds {
     requests: mpsc::Receiver<crate::api::request::Request>,
     conflicts: watch::Receiver<Arc<Vec<crate::apply::fib::FibConflict>>>,
     passes: watch::Receiver<Arc<Pass>>,
+    health_ports: watch::Receiver<Problems>,
     probes: Probes,
     probe_events: mpsc::Receiver<crate::input::probe::ProbeEvent>,
 }
@@ -174,11 +176,14 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     let (sender, requests) = mpsc::channel(REQUESTS);
     let (probes, probe_events) = Probes::new();
     let (pass, passes) = watch::channel(Arc::default());
-    let mut feeds = Feeds { watch, manifests, sets, requests, conflicts, passes, probes, probe_events };
+    let (problems, health_ports) = watch::channel(Problems::default());
+    let mut feeds =
+        Feeds { watch, manifests, sets, requests, conflicts, passes, health_ports, probes, probe_events };
 
     fill(&mut agent, &mut feeds).await?;
     attach(&mut agent, loaded)?;
     tokio::spawn(kernel_tasks::sweep(swept, pass));
+    let checks = tokio::spawn(health_check::serve(agent.outlets.checks.subscribe(), problems));
     let (stop, stopped) = oneshot::channel::<()>();
     let probe = agent.config.probe;
     let shutdown = async { drop(stopped.await) };
@@ -190,10 +195,10 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     let end = serve(&mut agent, &mut feeds).await?;
     let ended = if matches!(end, End::Unpinned) { Ended::ForNewStart } else { Ended::ForGood };
     finish(agent, end, stop, api).await;
-    if let Some(metrics) = metrics {
-        // The next start wants the address.
-        metrics.abort();
-        let _ = metrics.await;
+    // The next start wants the addresses.
+    for listening in metrics.into_iter().chain([checks]) {
+        listening.abort();
+        let _ = listening.await;
     }
     Ok(ended)
 }
@@ -249,6 +254,7 @@ async fn serve(agent: &mut Agent, feeds: &mut Feeds) -> Result<End, AgentError> 
                 }
                 agent.follow_interfaces(true);
                 agent.retry_sockets();
+                agent.tell_health_checks();
             }
             _ = refresh.tick() => agent.refresh_busy_neighbours(),
         }
@@ -286,6 +292,10 @@ async fn step(agent: &mut Agent, feeds: &mut Feeds) -> Result<Option<Reply<()>>,
         Ok(()) = feeds.passes.changed() => {
             let pass = feeds.passes.borrow_and_update().clone();
             agent.on_pass(pass);
+        }
+        Ok(()) = feeds.health_ports.changed() => {
+            let problems = feeds.health_ports.borrow_and_update().clone();
+            agent.on_health_ports(problems);
         }
         () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => agent.start_job(),
     }
@@ -330,11 +340,12 @@ fn kernel_outlets(mirror: Mirror) -> Result<(Outlets, Conflicts), AgentError> {
     let (keep, keeps) = watch::channel(Arc::new(BTreeSet::new()));
     let (busy, busies) = mpsc::unbounded_channel();
     let (conflict, conflicts) = watch::channel(Arc::default());
+    let (checks, _) = watch::channel(Arc::new(Checks::none(Instant::now())));
     let (mirror_events, mirror_inbox) = mpsc::unbounded_channel();
     let (neighbour_events, neighbour_inbox) = mpsc::unbounded_channel();
     tokio::spawn(kernel_tasks::mirror(mirror, fibs, mirror_inbox, conflict));
     tokio::spawn(kernel_tasks::neighbours(Neighbours::open()?, keeps, busies, neighbour_inbox));
-    Ok((Outlets { fib, keep, busy, events: vec![mirror_events, neighbour_events] }, conflicts))
+    Ok((Outlets { fib, keep, busy, checks, events: vec![mirror_events, neighbour_events] }, conflicts))
 }
 
 /// Ends: the API last, so that whoever asked for it gets his answer.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use netroute_common::layout::route::{FIRST_FREE_ID, KIND_POD, NextHop};
 use netroute_common::layout::stats::Counter;
-use netroute_common::verdict::Reason;
+use netroute_common::verdict::{Fate, Reason};
 
 use super::core::{Agent, Snapshot};
 use crate::api::request::Refusal;
@@ -23,6 +23,7 @@ use crate::compile::next_hops::address;
 use crate::compile::{Gateway, health};
 use crate::desired::route::{CustomRoute, RouteKey};
 use crate::error::chain;
+use crate::health_check::Problems;
 use crate::kernel::{KernelState, NeighbourKey};
 use crate::observe::counters::Counters;
 
@@ -33,6 +34,7 @@ pub struct Reader {
     snapshot: Snapshot,
     counters: Arc<Counters>,
     conflicts: Arc<Vec<FibConflict>>,
+    health_ports: Problems,
 }
 
 /// The views of these custom routes, as they are now.
@@ -49,6 +51,7 @@ impl Reader {
             snapshot: agent.snapshot.clone(),
             counters: agent.counters.clone(),
             conflicts: agent.conflicts.clone(),
+            health_ports: agent.health_ports.clone(),
         }
     }
 
@@ -252,12 +255,21 @@ impl Reader {
             |((hook, reason), counter): ((netroute_common::verdict::Hook, Reason), Counter)| DropsView {
                 hook: hook.name().to_owned(),
                 reason: reason.name().to_owned(),
-                verdict: if reason == Reason::Forwarded { "forward" } else { "pass" }.to_owned(),
+                verdict: verdict(reason).to_owned(),
                 packets: counter.packets,
                 bytes: counter.bytes,
                 explanation: reason.explanation().trim().to_owned(),
             };
         Ok(verdicts.into_iter().map(view).collect())
+    }
+}
+
+fn verdict(reason: Reason) -> &'static str {
+    match reason.fate() {
+        _ if reason == Reason::Forwarded => "forward",
+        Fate::Pass => "pass",
+        Fate::Answer => "answer",
+        Fate::Drop => "drop",
     }
 }
 

@@ -116,7 +116,7 @@ pub struct DropsView {
     /// `xdp-nic`, `tc-nic`, `tc-pod`.
     pub hook: String,
     pub reason: String,
-    /// `forward` or `pass`.
+    /// `forward`, `pass`, `answer` or `drop`.
     pub verdict: String,
     pub packets: u64,
     pub bytes: u64,

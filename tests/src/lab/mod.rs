@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use build::as_a_wire;
 pub(crate) use build::{namespaces, wires};
 pub use plan::{Dual, VmPlan};
-pub use servers::build as build_servers;
+pub use servers::{build as build_servers, program as server_program};
 pub use status::{Row, Status};
 pub use vm::{Pod, Port, Vm};
 

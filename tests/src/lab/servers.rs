@@ -96,7 +96,7 @@ pub fn build() -> Result<()> {
 }
 
 /// The server program lies beside the running one, or one folder up from a test.
-fn program() -> Result<PathBuf> {
+pub fn program() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     own.ancestors()
         .skip(1)

@@ -158,7 +158,7 @@ impl Vm {
              bpffs: {bpffs}\n\
              podInterfaces: [\"vethpod*\"]\n\
              sockets: null\n\
-             clusterCidrs: {{pods: [\"{pods4}\", \"{pods6}\"], services: [10.96.0.0/12], nodes: []}}\n",
+             clusterCidrs: {{pods: [\"{pods4}\", \"{pods6}\"], services: [10.96.0.0/12, \"fd96::/112\"], nodes: []}}\n",
             name = self.plan.name,
             manifests = self.manifests().display(),
             state = self.state_dir().display(),

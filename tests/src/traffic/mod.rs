@@ -2,12 +2,15 @@
 //! and one request to a server of the lab.
 
 mod ask;
+mod http;
 mod ping;
 mod tcp;
 mod udp;
 mod udp_report;
 
 pub use ask::{http_get, rtsp_options};
+pub use http::{HttpAnswer, http, request};
 pub use ping::{Ping, ping};
+pub(crate) use tcp::pattern;
 pub use tcp::{Connection, Transfer};
 pub use udp::{Loss, StreamReport, StreamSpec, UdpStream};

@@ -95,7 +95,7 @@ fn for_each_chunk(from: u64, to: u64, mut each: impl FnMut(u64, &[u8]) -> Result
 }
 
 /// Bytes that depend on their place in the connection and repeat nowhere near.
-fn pattern(at: u64, length: u64) -> Vec<u8> {
+pub(crate) fn pattern(at: u64, length: u64) -> Vec<u8> {
     (at..at + length)
         .map(|place| {
             let mixed = (place / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (place / 8).rotate_left(32);

@@ -6,10 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use netroute_tests::app::BALANCER;
 use netroute_tests::lab::{self, Lab, plan};
 use serde_json::Value;
 
 use super::agent::{Agent, Starting};
+use super::app;
 use super::checks::Checks;
 use super::flow::{self, DATAGRAMS, Flow, Seen, Server};
 use super::show::{self, Row};
@@ -21,9 +23,9 @@ const METRIC: &str = "100";
 
 /// Packets that are not of a flow but may fall between two readings: ARP, neighbour discovery.
 const STRAY: u64 = 10;
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the state of routes is asked for.
-const LOOK: Duration = Duration::from_millis(20);
+pub const LOOK: Duration = Duration::from_millis(20);
 
 pub fn run(paths: &Paths, program: &Path, name: &str) -> Result<()> {
     lab::down(name)?;
@@ -45,6 +47,8 @@ pub fn run(paths: &Paths, program: &Path, name: &str) -> Result<()> {
     println!("  {netroute} route list");
     println!("  {netroute} drops --watch");
     println!("  {} ping -c 3 {}", enter_pod(&agents[0]), plan::CAMERA.v4);
+    let outside = lab.ns("intsw").path();
+    println!("  nsenter --net={} curl http://{}/", outside.display(), BALANCER.v4);
     println!("take it down:\n  cargo xtask lab down --name {name}");
     shown
 }
@@ -95,6 +99,8 @@ fn demonstrate(lab: &Lab, agents: &[Agent]) -> Result<()> {
     }
     let named = dump.contains("\"prefix_len\": 24") && dump.contains("192,168,20,0");
     checks.expect(named, "the route trie names its fields", "prefix_len 24, address [192,168,20,0]");
+    app::demonstrate(lab, agents, &mut checks)?;
+    show::heading("In all");
     checks.conclude()
 }
 

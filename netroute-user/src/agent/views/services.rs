@@ -78,6 +78,8 @@ impl Reader {
             .map(|endpoint| (endpoint.address, endpoint.port))
             .collect();
         let conditions = compiled.selection.conditions.get(&service.key).map_or(&[][..], Vec::as_slice);
+        let health_ports =
+            self.health_ports.iter().filter(|problem| problem.service == service.key).map(line);
         let outside = front_ends.iter().filter(|(address, _)| address.scope == Scope::External);
         Ok(ServiceView {
             kind: type_name(service.kind).to_owned(),
@@ -90,7 +92,7 @@ impl Reader {
             bytes,
             new_flows,
             no_endpoint,
-            conditions: conditions.iter().map(line).collect(),
+            conditions: conditions.iter().map(line).chain(health_ports).collect(),
             refused: compiled.refused.get(&key).map(line),
             namespace: key.namespace,
             name: key.name,

@@ -1,0 +1,49 @@
+//! What the health check ports of Services are told, and which of them could not be had (S15).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use netroute_common::verdict::Hook;
+use tracing::warn;
+
+use super::core::Agent;
+use crate::compile::services::Services;
+use crate::desired::service::ServiceKey;
+use crate::health_check::{Check, Checks, Problems};
+
+impl Agent {
+    /// Tells what holds now; also where nothing changed, as a sign of life.
+    pub fn tell_health_checks(&self) {
+        let ports = checks(&self.snapshot.compiled.services);
+        let healthy = self.apply_problem.is_none() && self.serves_a_nic();
+        // Without a receiver the agent is about to end.
+        self.outlets.checks.send_replace(Arc::new(Checks { ports, healthy, told: Instant::now() }));
+    }
+
+    fn serves_a_nic(&self) -> bool {
+        self.attached.as_ref().is_some_and(|attached| {
+            attached.attachments().list().any(|program| matches!(program.hook, Hook::XdpNic | Hook::TcNic))
+        })
+    }
+
+    pub fn on_health_ports(&mut self, problems: Problems) {
+        for problem in problems.iter().filter(|problem| !self.health_ports.contains(problem)) {
+            warn!(service = %problem.service, %problem);
+        }
+        self.health_ports = problems;
+    }
+}
+
+fn checks(services: &Services) -> BTreeMap<u16, Check> {
+    let refused: BTreeSet<ServiceKey> = services
+        .refused
+        .keys()
+        .map(|port| ServiceKey { namespace: port.namespace.clone(), name: port.name.clone() })
+        .collect();
+    let check = |(&port, (service, local_endpoints)): (&u16, &(ServiceKey, usize))| {
+        let served = !refused.contains(service);
+        (port, Check { service: service.clone(), local_endpoints: *local_endpoints, served })
+    };
+    services.selection.health_ports.iter().map(check).collect()
+}
