@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use netroute_common::pipeline::Arrival;
 use netroute_common::stage::answer::{Answering, answer};
-use netroute_common::stage::open::await_answers;
+use netroute_common::stage::open::{await_answers, reclaim};
 use netroute_common::stage::relate::{carry_related, relate};
 use netroute_common::stage::serve::{Decision, carry, decide};
 use netroute_common::stage::stages::Stages;
@@ -168,6 +168,27 @@ extern "C" fn await_answers6() -> u32 {
     await_answers::<Ipv6, _>(&Maps { hook: Hook::TcNic }).into()
 }
 
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn reclaim4() -> u32 {
+    reclaim::<Ipv4, _>(&Maps { hook: Hook::TcNic }).into()
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn reclaim6() -> u32 {
+    reclaim::<Ipv6, _>(&Maps { hook: Hook::TcNic }).into()
+}
+
+#[inline(always)]
+fn reclaimed<F: Answering>() -> bool {
+    let reclaimed = match F::VERSION {
+        4 => reclaim4(),
+        _ => reclaim6(),
+    };
+    reclaimed != 0
+}
+
 #[inline(always)]
 fn awaited<F: Answering>() -> bool {
     let awaited = match F::VERSION {
@@ -206,6 +227,11 @@ impl Stages<Skb> for Maps {
     #[inline(always)]
     fn await_answers<F: Answering>(&self) -> bool {
         awaited::<F>()
+    }
+
+    #[inline(always)]
+    fn reclaim<F: Answering>(&self) -> bool {
+        reclaimed::<F>()
     }
 
     #[inline(always)]
@@ -266,6 +292,11 @@ impl Stages<Frame<'_>> for Maps {
     #[inline(always)]
     fn await_answers<F: Answering>(&self) -> bool {
         awaited::<F>()
+    }
+
+    #[inline(always)]
+    fn reclaim<F: Answering>(&self) -> bool {
+        reclaimed::<F>()
     }
 
     /// TC's.

@@ -4,7 +4,7 @@ use super::tables::HostTables;
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::stage::answer::{Answering, answer};
-use crate::stage::open::await_answers;
+use crate::stage::open::{await_answers, reclaim};
 use crate::stage::relate::{carry_related, relate};
 use crate::stage::serve::{Decision, carry, decide};
 use crate::stage::stages::Stages;
@@ -27,6 +27,10 @@ impl<P: Packet> Stages<P> for HostTables {
 
     fn await_answers<F: Answering>(&self) -> bool {
         await_answers::<F, Self>(self)
+    }
+
+    fn reclaim<F: Answering>(&self) -> bool {
+        reclaim::<F, Self>(self)
     }
 
     fn relate<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision {

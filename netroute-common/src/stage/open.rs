@@ -4,12 +4,12 @@ use core::hint::black_box;
 
 use super::answer::Answering;
 use super::family::Family;
-use super::follow::is_quiet;
+use super::follow::{forget, is_quiet};
 use super::serve::{Asked, Decision, Scratch};
 use super::stages::Stages;
 use super::tuple::Tuple;
 use crate::hash::Hash;
-use crate::layout::flow::{Back, FLOW_REPLY, Flow, PeerKey, STATE_OPENING};
+use crate::layout::flow::{Back, FLOW_ANSWERED, FLOW_REPLY, Flow, PeerKey, STATE_OPENING};
 use crate::layout::route::KIND_SERVICE;
 use crate::layout::service::{
     Address, Affinity, AffinityKey, BACKEND_LOCAL, Backend, FRONTEND_DROP, FRONTEND_MASQUERADE,
@@ -23,6 +23,10 @@ use crate::wire::l4::PROTOCOL_SCTP;
 
 /// Source ports tried before a flow is refused.
 const ATTEMPTS: u32 = 128;
+/// Of those, ports tried again that a flow without an answer has.
+const RECLAIMS: u32 = 32;
+/// How long that flow was quiet: as long as a client waits before it tries again for the third time (RFC 6298).
+const IN_VAIN: u64 = 8 * NANOSECONDS;
 /// Odd, and coprime to the usual sizes of ranges: neighbours in hash do not run after each other.
 const STRIDE: u32 = 7919;
 /// From which a port is not a well-known one; another port is of the same class (RFC 4787 REQ-3).
@@ -192,19 +196,9 @@ pub fn enter<F: Answering, P: Packet, T: Stages<P>>(tables: &T, ifindex: u32) ->
         Some(refused) => return refused,
         None => return Decision::refused(Reason::TableInconsistent),
     }
-    let mut entered = tables.await_answers::<F>();
-    for attempt in 0..ATTEMPTS {
-        if entered {
-            break;
-        }
-        // Opaque: unrolled, the loop would hold every attempt on the stack.
-        let attempt = black_box(attempt);
-        let more = F::scratch(tables, |scratch| next_port::<F>(scratch, attempt));
-        if more != Some(true) {
-            break;
-        }
-        entered = tables.await_answers::<F>();
-    }
+    let entered = tables.await_answers::<F>()
+        || with_another_port::<F, P, T>(tables)
+        || with_a_reclaimed_port::<F, P, T>(tables);
     if !entered {
         return Decision::refused(Reason::NoMasqueradePort);
     }
@@ -265,12 +259,43 @@ pub fn back_to<S: Services>(services: &S, peer: &PeerKey) -> Back {
     }
 }
 
-/// The source port to try next, in an order that the flow alone decides; false when there is none left.
+/// Tries source ports in an order that the flow alone decides.
 #[inline(always)]
-fn next_port<F: Family>(scratch: &mut Scratch<F::Tuple>, attempt: u32) -> bool {
-    let Scratch { answers, chosen, .. } = scratch;
-    answers.set_destination_port(chosen.port_at(attempt));
-    attempt < u32::from(chosen.ports)
+fn with_another_port<F: Answering, P: Packet, T: Stages<P>>(tables: &T) -> bool {
+    for attempt in 0..ATTEMPTS {
+        // Opaque: unrolled, the loop would hold every attempt on the stack.
+        if !next_port::<F, T>(tables, black_box(attempt)) {
+            break;
+        }
+        if tables.await_answers::<F>() {
+            return true;
+        }
+    }
+    false
+}
+
+/// Tries some again, whose flows wait in vain: a flood of those must not keep others out.
+#[inline(always)]
+fn with_a_reclaimed_port<F: Answering, P: Packet, T: Stages<P>>(tables: &T) -> bool {
+    for attempt in 0..RECLAIMS {
+        if !next_port::<F, T>(tables, black_box(attempt)) {
+            break;
+        }
+        if tables.reclaim::<F>() && tables.await_answers::<F>() {
+            return true;
+        }
+    }
+    false
+}
+
+/// The entry for answers with another source port; false when there is none left.
+#[inline(always)]
+fn next_port<F: Family, S: Services>(tables: &S, attempt: u32) -> bool {
+    let more = F::scratch(tables, |Scratch { answers, chosen, .. }| {
+        answers.set_destination_port(chosen.port_at(attempt));
+        attempt < u32::from(chosen.ports)
+    });
+    more == Some(true)
 }
 
 impl Chosen {
@@ -302,6 +327,23 @@ pub fn await_answers<F: Family, S: Services>(tables: &S) -> bool {
         })
     });
     awaited.flatten().unwrap_or(false)
+}
+
+/// Removes the flow whose answers the scratch would have, if it waits for its first longer than most do. A
+/// function of its own.
+#[inline(always)]
+pub fn reclaim<F: Family, S: Services>(tables: &S) -> bool {
+    let removed = F::scratch(tables, |Scratch { asked, answers, .. }| {
+        let in_vain = F::flow(tables, answers, |_, held| {
+            let unanswered = held.state == STATE_OPENING && held.flags & FLOW_ANSWERED == 0;
+            unanswered && asked.now.saturating_sub(held.seen) > IN_VAIN
+        });
+        if in_vain == Some(true) {
+            forget::<F, S>(tables, answers);
+        }
+        in_vain == Some(true)
+    });
+    removed.unwrap_or(false)
 }
 
 /// Adds the entry for the client's packets, behind that for answers.

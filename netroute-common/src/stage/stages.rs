@@ -27,6 +27,9 @@ pub trait Stages<P: Packet>: Tables + Services + Sized {
     /// [`super::open::await_answers`].
     fn await_answers<F: Answering>(&self) -> bool;
 
+    /// [`super::open::reclaim`].
+    fn reclaim<F: Answering>(&self) -> bool;
+
     /// [`super::relate::relate`].
     fn relate<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision;
 
