@@ -12,7 +12,7 @@ use netroute_common::verdict::{Exit, Hook, Reason, Verdict};
 
 use crate::vectors::{
     ActionText, AnswerText, Case, ExitText, Expect, GroupText, HookText, Input, Interface, MemberText,
-    NextHopText, PacketText, RouteText, Step, Story, TableSet, TablesText, Vector, counted_services,
+    NextHopText, PacketText, RouteText, Side, Step, Story, TableSet, TablesText, Vector, counted_services,
     judge_on_host, kind_name, quoted, sides, to_hexadecimal,
 };
 
@@ -90,8 +90,8 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
         expect.new_flow = counter(&after, service).new_flows != counter(&services, service).new_flows;
     }
     if !answered && let (Ok(old), Ok(new)) = (sides(&input.frame), sides(&frame)) {
-        expect.source = (old.0 != new.0).then(|| SocketAddr::new(new.0.address, new.0.port).to_string());
-        expect.destination = (old.1 != new.1).then(|| SocketAddr::new(new.1.address, new.1.port).to_string());
+        expect.source = (old.0 != new.0).then(|| written(new.0));
+        expect.destination = (old.1 != new.1).then(|| written(new.1));
     }
     if !answered && let (Ok(old), Ok(new)) = (quoted(&input.frame), quoted(&frame)) {
         expect.quoted = (old != new).then_some(new);
@@ -104,13 +104,25 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
     });
     let after = host.counted();
     let id = more(&counted.next_hops, &after.next_hops).context("forwarded, but no next hop counted")?;
-    let key = tables.longest_prefix(sides(&frame)?.1.address).context("forwarded without a route")?;
     let slot = more(&counted.routes, &after.routes);
     expect.via = Some(next_hop_name(id));
-    expect.back = slot == Some(UNCOUNTED);
+    if slot == Some(UNCOUNTED) {
+        expect.back = true;
+        return Ok(expect);
+    }
+    let key = tables.longest_prefix(sides(&frame)?.1.address).context("forwarded without a route")?;
     expect.place = slot.map(|slot| slot.wrapping_sub(tables.routes[&key].stats));
     expect.route = Some(format!("{}/{}", key.0, key.1));
     Ok(expect)
+}
+
+/// As an expectation writes it: without a port where the packet shows none.
+fn written(side: Side) -> String {
+    if side.port == 0 {
+        side.address.to_string()
+    } else {
+        SocketAddr::new(side.address, side.port).to_string()
+    }
 }
 
 /// What an ICMP error says of an MTU.

@@ -189,7 +189,8 @@ fn of_flow(
     if rng.u8(..) >= 40 {
         return packet(rng, (source, destination), (from, to), protocol);
     }
-    let quote = packet(rng, (destination, source), (to, from), protocol);
+    let whole = packet(rng, (destination, source), (to, from), protocol);
+    let quote = PacketText { payload: Some(8), fragment: None, extensions: None, ..whole };
     let v6 = source.is_ipv6();
     let kind = if v6 { pick(rng, &[1, 2, 3, 4, 129]) } else { pick(rng, &[3, 4, 11, 12, 5]) };
     let sender = if rng.bool() { source } else { client(v6, rng.u8(..4)) };
