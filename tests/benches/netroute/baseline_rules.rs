@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 /// The port of all Services; the generator sends to it.
-const PORT: u16 = 9;
-const ENDPOINTS: u32 = 4;
-const TARGET_PORT: u16 = 8080;
+pub const PORT: u16 = 9;
+pub const ENDPOINTS: u32 = 4;
+pub const TARGET_PORT: u16 = 8080;
+/// All of them are in it.
+pub const SERVICES: &str = "10.96.0.0/12";
 /// Clients are outside of it, so that their packets are masqueraded.
 pub const PODS: &str = "10.244.0.0/16";
 
@@ -16,7 +18,8 @@ pub fn service(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 1)) + number)
 }
 
-fn endpoint(service: u32, number: u32) -> Ipv4Addr {
+/// Its endpoints are numbered on.
+pub fn endpoint(service: u32, number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 244, 0, 1)) + service * ENDPOINTS + number)
 }
 

@@ -20,10 +20,12 @@ use netroute_user::load::object::bpf_object;
 use netroute_user::load::{Loader, NicDevice, PodDevice, Switched};
 use netroute_user::plan::diff;
 
-use super::BPFFS;
+use super::{BPFFS, services};
 use crate::baseline::Tool;
 use crate::sink::loader;
 
+/// The router's own on the far wire.
+const ADDRESS: [u8; 4] = [10, 2, 0, 1];
 const NEXT_HOP: [u8; 4] = [10, 2, 0, 2];
 const MTU: u32 = 1500;
 /// Room for the last two strides of IPv4 prefixes.
@@ -46,6 +48,8 @@ pub enum Kind {
     Fib,
     /// The kernel with the rules of this many Services.
     Services(Tool, u32),
+    /// The product on a NIC, with this many Services.
+    Netroute(u32),
 }
 
 /// The router's interfaces.
@@ -72,7 +76,7 @@ impl Kind {
     pub fn install(self, ports: &Ports, prefixes: &[Ipv4Net], object: &Path) -> Result<()> {
         match self {
             Self::Direct => Ok(()),
-            Self::Xdp | Self::Tc | Self::Pod => self.netroute(ports, prefixes),
+            Self::Xdp | Self::Tc | Self::Pod | Self::Netroute(_) => self.netroute(ports, prefixes),
             Self::Kernel => routes(prefixes),
             Self::Fib => {
                 routes(prefixes)?;
@@ -102,7 +106,7 @@ impl Kind {
         let folder = Path::new(BPFFS).join(format!("thread{}", nix::unistd::gettid()));
         let loaded = Loader::new(bpf_object(), &folder, limits).open()?;
         let mut store = loaded.store()?;
-        apply(&diff(&store.read()?, &self.image(ports, prefixes)), &mut store)?;
+        apply(&diff(&store.read()?, &self.image(ports, prefixes)?), &mut store)?;
         let (nics, pods) = if self == Self::Pod { (vec![], vec![pod]) } else { (vec![near], vec![]) };
         let Switched { attachments: _, refused, sockets_refused: _ } =
             loaded.switch_programs(&nics, &pods)?;
@@ -110,7 +114,7 @@ impl Kind {
         Ok(())
     }
 
-    fn image(self, ports: &Ports, prefixes: &[Ipv4Net]) -> Image {
+    fn image(self, ports: &Ports, prefixes: &[Ipv4Net]) -> Result<Image> {
         let [a, b, c, d] = NEXT_HOP;
         let next_hop = NextHop {
             ifindex: ports.far,
@@ -118,7 +122,7 @@ impl Kind {
             port: 0,
             kind: KIND_NEIGHBOUR,
             alive: 1,
-            xdp: u8::from(self == Self::Xdp),
+            xdp: u8::from(matches!(self, Self::Xdp | Self::Netroute(_))),
             family: 4,
             source_mac: ports.far_mac,
             destination_mac: ports.next_mac,
@@ -128,18 +132,22 @@ impl Kind {
         group.members[0] =
             Member { next_hop: FIRST_FREE_ID, tier: 0, weight: 1, inverse: Member::inverse_of(1) };
         let route = Route { group: FIRST_FREE_ID, stats: FIRST_OWN_STATS };
-        let routes4: BTreeMap<Ipv4Net, Route> = prefixes.iter().map(|prefix| (*prefix, route)).collect();
-        let numbers =
-            routes4.iter().map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
-        Image {
-            strides: Strides::build(numbers, BLOCKS, &Strides::default()),
-            routes4,
+        let mut image = Image {
+            routes4: prefixes.iter().map(|prefix| (*prefix, route)).collect(),
             routes6: BTreeMap::new(),
             groups: BTreeMap::from([(FIRST_FREE_ID, group)]),
             next_hops: BTreeMap::from([(FIRST_FREE_ID, next_hop)]),
             ports: BTreeMap::from([(0, ports.far)]),
             ..Image::default()
+        };
+        if let Self::Netroute(services) = self {
+            services::add(&mut image, services, ports.far, ADDRESS)?;
         }
+        let numbers = image.routes4.iter();
+        let numbers =
+            numbers.map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
+        image.strides = Strides::build(numbers, BLOCKS, &Strides::default());
+        Ok(image)
     }
 }
 
