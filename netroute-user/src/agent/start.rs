@@ -22,6 +22,7 @@ use crate::apply::flows::Pass;
 use crate::apply::neighbours::Neighbours;
 use crate::apply::{MapStore, StoreError};
 use crate::compile::Gateway;
+use crate::compile::services::nat::Nat;
 use crate::config::AgentConfig;
 use crate::desired::route::CustomRoute;
 use crate::error::chain;
@@ -33,6 +34,7 @@ use crate::input::state_dir::{StateDir, StateError};
 use crate::load::object::bpf_object;
 use crate::load::{self, LoadError, Loaded, Loader};
 use crate::netlink::NetlinkError;
+use crate::observe::doctor::ports::{LocalPorts, complaint};
 use crate::observe::metrics;
 
 /// Requests that may wait.
@@ -70,6 +72,9 @@ pub enum AgentError {
 /// # Errors
 /// When something that the agent cannot do without is missing; nothing was changed then.
 pub fn run(config: AgentConfig) -> Result<(), AgentError> {
+    if let Some([finding, fix]) = LocalPorts::read().and_then(|ports| complaint(&ports, &Nat::DEFAULT)) {
+        warn!(fix, "{finding}");
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AgentError::Runtime)?;
     let result = runtime.block_on(async {

@@ -10,6 +10,7 @@ use netlink_packet_route::rule::RuleMessage;
 use netroute_common::abi::RTPROT_NETROUTE;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::ports::LocalPorts;
 use super::{Facts, Nic, Sockets};
 use crate::compile::admission::dynamic_only;
 use crate::compile::mirror::{Fib, FibKey};
@@ -64,6 +65,7 @@ pub async fn collect(subject: Subject<'_>) -> Result<Facts, NetlinkError> {
         jit: read("/proc/sys/net/core/bpf_jit_enable"),
         forward4: on("/proc/sys/net/ipv4/ip_forward"),
         forward6: on("/proc/sys/net/ipv6/conf/all/forwarding"),
+        local_ports: LocalPorts::read(),
         rp_filter_all: read("/proc/sys/net/ipv4/conf/all/rp_filter"),
         policy_rules: policy_rules().await?,
         shadowed: shadowed(state, routes),

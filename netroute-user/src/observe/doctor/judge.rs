@@ -1,6 +1,8 @@
 //! From facts to findings. Pure.
 
+use super::ports::complaint;
 use super::{Check, Facts, Level, Nic, Sockets};
+use crate::compile::services::nat::Nat;
 use crate::observe::nic::XdpMode;
 
 /// First kernel the programs load on.
@@ -13,13 +15,14 @@ const NATIVE_XDP_MTU: u32 = 4096 - 256 - 320 - 14;
 #[must_use]
 pub fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = Vec::new();
-    let machine: [(&str, Found, &str); 10] = [
+    let machine: [(&str, Found, &str); 11] = [
         ("kernel", kernel(facts), "new enough"),
         ("btf", btf(facts), "the kernel describes its types"),
         ("bpffs", bpffs(facts), "mounted"),
         ("jit", jit(facts), "BPF programs are compiled"),
         ("forwarding", forwarding(facts), "on for IPv4 and IPv6"),
         ("rp-filter", rp_filter(facts), "not strict on any of the interfaces"),
+        ("masquerade-ports", masquerade_ports(facts), "given to no process"),
         ("policy-rules", policy_rules(facts), "none beside the kernel's own"),
         ("foreign-route", foreign(facts), "no custom route is shadowed"),
         ("neighbours", neighbours(facts), "the kernel keeps next hops resolved"),
@@ -160,6 +163,12 @@ fn rp_filter(facts: &Facts) -> Found {
     facts.nics.iter().filter(strict).map(finding).collect()
 }
 
+fn masquerade_ports(facts: &Facts) -> Found {
+    let ports = facts.local_ports.as_ref();
+    let found = ports.and_then(|ports| complaint(ports, &Nat::DEFAULT));
+    found.into_iter().map(|[finding, fix]| warn(finding, fix)).collect()
+}
+
 fn policy_rules(facts: &Facts) -> Found {
     let finding = |(priority, family): &(u32, &str)| {
         warn(
@@ -276,6 +285,7 @@ fn xdp_transmit(nic: &Nic) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ports::LocalPorts;
     use super::*;
 
     fn healthy() -> Facts {
@@ -323,6 +333,8 @@ mod tests {
         assert_eq!(complaints(|facts| facts.bpffs = false), ["bpffs"]);
         assert_eq!(complaints(|facts| facts.jit = Some(0)), ["jit"]);
         assert_eq!(complaints(|facts| facts.forward4 = Some(false)), ["forwarding"]);
+        let all = LocalPorts { range: 1024..=65_535, reserved: vec![] };
+        assert_eq!(complaints(|facts| facts.local_ports = Some(all)), ["masquerade-ports"]);
         assert_eq!(complaints(|facts| facts.forward6 = Some(false)), ["forwarding"]);
         assert_eq!(complaints(|facts| facts.policy_rules = vec![(100, "IPv4")]), ["policy-rules"]);
         let key = crate::compile::mirror::FibKey {

@@ -3,11 +3,13 @@
 
 mod collect;
 mod judge;
+pub mod ports;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use self::ports::LocalPorts;
 use super::nic::XdpMode;
 use crate::compile::mirror::FibKey;
 
@@ -50,6 +52,8 @@ pub struct Facts {
     pub forward4: Option<bool>,
     /// `net.ipv6.conf.all.forwarding`; `None` also without IPv6.
     pub forward6: Option<bool>,
+    /// Ports of processes.
+    pub local_ports: Option<LocalPorts>,
     /// `net.ipv4.conf.all.rp_filter`.
     pub rp_filter_all: Option<u8>,
     /// Policy routing rules beside the kernel's own: priority and family.
