@@ -5,10 +5,10 @@
 //! killed, restarted or replaced finds it all again:
 //!
 //! ```text
-//! {bpffs}/v2/maps/ROUTES4 ...     the complete set of maps in use
-//! {bpffs}/v2/maps_new/...         a set being filled; takes the place of `maps` once it is in use
-//! {bpffs}/v2/links/xdp_nic_3 ...  one link per hook and interface index
-//! {bpffs}/v2/links/sock_connect4  one link per socket program
+//! {bpffs}/v3/maps/ROUTES4 ...     the complete set of maps in use
+//! {bpffs}/v3/maps_new/...         a set being filled; takes the place of `maps` once it is in use
+//! {bpffs}/v3/links/xdp_nic_3 ...  one link per hook and interface index
+//! {bpffs}/v3/links/sock_connect4  one link per socket program
 //! ```
 
 mod attachments;
