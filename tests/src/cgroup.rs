@@ -2,15 +2,21 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 
+use crate::netns::kill_if;
+
 const MOUNTS: &str = "/proc/self/mounts";
 const OWN: &str = "/proc/self/cgroup";
 const MEMBERS: &str = "cgroup.procs";
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A group of its own for one test, with the test's process in it. Dropping it puts its processes back to
 /// where the test's came from, and removes it.
@@ -59,12 +65,34 @@ impl Drop for Cgroup {
     }
 }
 
-fn put(group: &Path, process: &str) -> Result<()> {
+/// Moves a process into a group.
+pub(crate) fn put(group: &Path, process: &str) -> Result<()> {
     let file = group.join(MEMBERS);
     fs::write(&file, process).with_context(|| format!("cannot write {process} to {}", file.display()))
 }
 
-fn root() -> Result<Option<PathBuf>> {
+/// Ends what is in a group, and removes it. Harmless where there is none.
+pub(crate) fn remove(group: &Path) -> Result<()> {
+    let members = || fs::read_to_string(group.join(MEMBERS)).unwrap_or_default();
+    for member in members().lines() {
+        let is_in_it = || members().lines().any(|other| other == member);
+        kill_if(member.parse()?, is_in_it)?;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            // The last to leave it may still be on its way.
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            removed => return removed.with_context(|| format!("cannot remove {}", group.display())),
+        }
+    }
+}
+
+/// Where groups of version 2 are mounted.
+pub(crate) fn root() -> Result<Option<PathBuf>> {
     let mounts = fs::read_to_string(MOUNTS)?;
     let of = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();

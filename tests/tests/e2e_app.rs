@@ -1,4 +1,5 @@
-//! The two-tier application while its replicas come and go, over both families (S1, S18, S22).
+//! The two-tier application while its replicas come and go, over both families, also for processes of the
+//! nodes (S1, S5, S18, S22).
 
 use std::{
     thread,
@@ -27,6 +28,10 @@ struct Scene {
 impl Scene {
     fn new() -> Result<Self> {
         let on = Appliance::new()?;
+        if !on.lab.serve_sockets()? {
+            let test = std::thread::current().name().unwrap_or("e2e_app").to_owned();
+            println!("{test}: no control groups of version 2 are mounted, so no processes of the VMs ask");
+        }
         let app = App::deploy(&on.lab)?;
         let agents = on.lab.vms().iter().map(Agent::start).collect::<Result<_>>()?;
         let clients = clients(&on.lab);
@@ -60,7 +65,7 @@ fn await_used(agents: &[Agent], replica: Replica, addresses: usize) -> Result<()
     })
 }
 
-/// Clients outside and in pods get pages of all replicas, and those ask all databases.
+/// Clients outside, in pods and on the nodes get pages of all replicas, and those ask all databases.
 #[test]
 fn s1_requests_are_shared_out_over_both_tiers() -> Result<()> {
     let scene = Scene::new()?;

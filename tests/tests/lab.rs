@@ -68,6 +68,28 @@ fn up_twice_is_harmless() -> Result<()> {
     Ok(())
 }
 
+/// Also after a run that was killed, with a process in a group.
+#[test]
+fn control_groups_go_with_the_lab() -> Result<()> {
+    let prefix = Prefix::new('g');
+    for _ in 0..2 {
+        let lab = Lab::up(&prefix.0)?;
+        if !lab.serve_sockets()? {
+            println!("SKIP control_groups_go_with_the_lab: no control groups of version 2 are mounted");
+            return Ok(());
+        }
+        let groups = lab.vms().map(|vm| vm.group().unwrap_or_default());
+        assert!(groups.iter().all(|group| group.is_dir()), "{groups:?}");
+        let mut process = std::process::Command::new("sleep").arg("60").spawn()?;
+        fs::write(groups[0].join("cgroup.procs"), process.id().to_string())?;
+        fs::remove_file(lab.dir().join("complete"))?;
+        lab::down(&prefix.0)?;
+        assert!(!process.wait()?.success(), "it was not killed");
+        assert!(!groups.iter().any(|group| group.exists()), "{groups:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn what_an_interrupted_up_left_is_built_anew() -> Result<()> {
     let prefix = Prefix::new('i');

@@ -9,7 +9,7 @@ use crate::apply::check_capacity;
 use crate::compile::image::{Image, Limits};
 use crate::compile::services::ids::ServiceIds;
 use crate::compile::services::nat::Nat;
-use crate::compile::services::selection::{SelectionInputs, node_addresses, select};
+use crate::compile::services::selection::{NodeAddresses, SelectionInputs, select};
 use crate::compile::status::State;
 use crate::compile::{Compiled, Gateway, Inputs, Suspension, compile};
 use crate::config::AgentConfig;
@@ -87,7 +87,7 @@ impl Job {
 
     fn compile(&self, desired: &Desired) -> Result<Compiled, Refusal> {
         let Self { kernel, suspended, xdp_native, installed, limits, service_ids, carried, .. } = self;
-        let addresses = node_addresses(kernel);
+        let addresses = NodeAddresses::of(desired, kernel);
         let selection = select(&SelectionInputs::new(desired, &addresses));
         let mut compiled = compile(&Inputs {
             desired,

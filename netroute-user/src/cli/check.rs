@@ -1,6 +1,5 @@
 //! `config check`: everything an agent would read, without an agent.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use super::failure::{Failure, refused};
 use super::output::Output;
 use crate::agent::sources::Sources;
 use crate::compile::services::condition::Condition;
-use crate::compile::services::selection::{SelectionInputs, select};
+use crate::compile::services::selection::{NodeAddresses, SelectionInputs, select};
 use crate::config::{AgentConfig, ConfigError};
 use crate::desired::route::CustomRoute;
 use crate::desired::service::{Cluster, ServiceKey};
@@ -58,7 +57,7 @@ fn check(config: &AgentConfig) -> Report {
 /// What the Services would say of themselves on a node without addresses.
 fn conditions(cluster: Arc<Cluster>, config: &AgentConfig) -> Vec<Problem> {
     let desired = Sources { cluster, ..Sources::default() }.desired(config);
-    let selection = select(&SelectionInputs::new(&desired, &BTreeSet::new()));
+    let selection = select(&SelectionInputs::new(&desired, &NodeAddresses::default()));
     let all = selection.conditions.iter().flat_map(|(key, all)| all.iter().map(move |one| (key, one)));
     let problem = |(key, condition): (&ServiceKey, &Condition)| {
         Problem::new(&config.manifests, None, condition.to_string()).about(format!("Service {key}"))

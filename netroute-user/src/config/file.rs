@@ -94,7 +94,8 @@ struct ClusterCidrsEntry {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NodePortsEntry {
-    /// Which of the node's own addresses answer node ports. Default: all but loopback.
+    /// Which of the node's own addresses answer node ports. Default: all. Never those of
+    /// loopback, link-local ones, and those of pods' interfaces.
     #[serde(default)]
     addresses: Vec<String>,
     /// First and last port that Services may have as node port. Default `30000-32767`.

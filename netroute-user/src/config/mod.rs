@@ -75,7 +75,7 @@ pub struct ClusterCidrs {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodePorts {
-    /// Which of the node's own addresses answer; empty = all but loopback.
+    /// Which of the node's own addresses answer; empty = all that may (S13).
     pub addresses: Vec<IpNet>,
     pub range: RangeInclusive<u16>,
 }

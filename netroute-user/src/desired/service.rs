@@ -192,7 +192,7 @@ pub struct ServiceSettings {
     pub node_labels: BTreeMap<String, String>,
     /// Where ClusterIPs come from.
     pub service_cidrs: BTreeSet<IpNet>,
-    /// Which of the node's own addresses answer node ports; empty = all but loopback.
+    /// Which of the node's own addresses answer node ports; empty = all that may (S13).
     pub node_port_cidrs: Vec<IpNet>,
     pub node_port_range: RangeInclusive<u16>,
     /// Where `externalIPs` may be taken from; empty = nowhere.

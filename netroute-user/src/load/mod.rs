@@ -28,6 +28,7 @@ mod running;
 mod sockets;
 mod tc;
 pub mod testrun;
+mod undisturbed;
 mod xdp;
 mod xdp_state;
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use aya::programs::{CgroupSockAddr, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -10,12 +11,14 @@ use netroute_common::layout::config::Nic;
 
 use super::definition;
 use super::error::{LoadError, errno};
+use super::undisturbed::undisturbed;
 use crate::compile::image::Limits;
 
-/// Signals that come as fast as programs are verified are somebody's mistake, and shown as such.
-const ATTEMPTS: u32 = 16;
+/// How long one program is tried again. Verifying takes a tenth of a second, some seconds on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The object and the capacities its maps are made with.
+/// The object and the capacities its maps are made with. What loads it holds signals back throughout: aya finds
+/// out what the kernel can do by loading small programs, and takes a verifier that gave up for one that cannot.
 #[derive(Clone, Copy)]
 pub(super) struct Source {
     pub(super) object: &'static [u8],
@@ -27,28 +30,32 @@ pub(super) struct Source {
 impl Source {
     /// The TC programs, shared by all interfaces. Creates in `folder` the maps that it lacks.
     pub(super) fn classifiers(&self, folder: &Path) -> Result<Ebpf, LoadError> {
-        let mut object = self.open(folder, &Nic::default())?;
-        for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
-            let program = classifier(&mut object, name)?;
-            verified(name, || program.load())?;
-        }
-        Ok(object)
+        undisturbed(|| {
+            let mut object = self.open(folder, &Nic::default())?;
+            for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
+                let program = classifier(&mut object, name)?;
+                verified(name, || program.load())?;
+            }
+            Ok(object)
+        })
     }
 
     /// The XDP program of one NIC, with the NIC's constants in its read-only data.
     pub(super) fn xdp(&self, folder: &Path, nic: &Nic) -> Result<Ebpf, LoadError> {
-        let mut object = self.open(folder, nic)?;
-        let program = xdp(&mut object)?;
-        verified(abi::PROGRAM_XDP_NIC, || program.load())?;
-        Ok(object)
+        undisturbed(|| {
+            let mut object = self.open(folder, nic)?;
+            let program = xdp(&mut object)?;
+            verified(abi::PROGRAM_XDP_NIC, || program.load())?;
+            Ok(object)
+        })
     }
 
     /// The programs of sockets. That the kernel lets them name errors is found out by trying.
     pub(super) fn sockets(&self, folder: &Path) -> Result<Ebpf, LoadError> {
-        match self.sockets_naming(folder, 1) {
+        undisturbed(|| match self.sockets_naming(folder, 1) {
             Err(LoadError::Program { .. }) => self.sockets_naming(folder, 0),
             loaded => loaded,
-        }
+        })
     }
 
     fn sockets_naming(&self, folder: &Path, names_errors: u32) -> Result<Ebpf, LoadError> {
@@ -82,6 +89,10 @@ impl Source {
 
     /// The programs over maps that nobody else sees: for running them on test packets.
     pub(super) fn private(&self, nic: &Nic) -> Result<Ebpf, LoadError> {
+        undisturbed(|| self.over_own_maps(nic))
+    }
+
+    fn over_own_maps(&self, nic: &Nic) -> Result<Ebpf, LoadError> {
         let mut object = self
             .loader()
             .override_global(abi::GLOBAL_NIC, nic, true)
@@ -127,16 +138,19 @@ pub(super) fn socket<'a>(
     program.try_into().map_err(refused(name))
 }
 
-/// Loads until the verifier has come to its end: it stops with EAGAIN as soon as a signal waits for
-/// this thread (`do_check` in kernel/bpf/verifier.c), and a child of any thread that ends is enough.
+/// Loads until the verifier has come to its end. It gives up with EAGAIN as soon as a signal waits for the
+/// thread (`do_check` in kernel/bpf/verifier.c, 6.18), and a child of any thread that ends is enough. Signals
+/// are held back, then, by [`undisturbed`]; what remains is the kernel's own work for the thread
+/// (`TIF_NOTIFY_SIGNAL`) and stops. That says nothing of the program, however often it happens: only time
+/// bounds how long it is tried. The first try is made in any case, and one that is under way is not cut off.
 fn verified(name: &'static str, mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), LoadError> {
-    for _ in 1..ATTEMPTS {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
         match load() {
-            Err(error) if errno(&error) == Some(libc::EAGAIN) => {}
+            Err(error) if errno(&error) == Some(libc::EAGAIN) && Instant::now() < deadline => {}
             ended => return ended.map_err(refused(name)),
         }
     }
-    load().map_err(refused(name))
 }
 
 fn refused(name: &'static str) -> impl Fn(ProgramError) -> LoadError {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{BALANCER, Page, WEB, WEB_PORT};
+use super::{BALANCER, Page, WEB, WEB_PORT, process::Process};
 use crate::{
     lab::{Dual, Lab},
     netns::Netns,
@@ -29,6 +30,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct Clients {
     pub name: &'static str,
     pub ns: Netns,
+    /// The control group that they have to be in: they are processes of their own, then.
+    pub group: Option<PathBuf>,
     pub to: Dual,
 }
 
@@ -49,14 +52,19 @@ pub struct Tally {
     pub failed: Vec<String>,
 }
 
-/// Everybody who uses the web in this lab.
+/// Everybody who uses the web in this lab: outside, in a pod, and on the VMs whose sockets are served.
 pub fn clients(lab: &Lab) -> Vec<Clients> {
     let pod = lab.vm("worker").pods().swap_remove(0).ns;
-    vec![
-        Clients { name: "outside", ns: lab.ns("intsw"), to: BALANCER },
-        Clients { name: "worker-pod1", ns: pod, to: WEB },
-        // Processes of the node itself come here once they are served: `lab.vm("master").ns()`, to both.
-    ]
+    let mut all = vec![
+        Clients { name: "outside", ns: lab.ns("intsw"), group: None, to: BALANCER },
+        Clients { name: "worker-pod1", ns: pod, group: None, to: WEB },
+    ];
+    for vm in lab.vms() {
+        let Some(group) = vm.group().filter(|group| group.exists()) else { continue };
+        let of = |to| Clients { name: vm.name(), ns: vm.ns().clone(), group: Some(group.clone()), to };
+        all.extend([of(BALANCER), of(WEB)]);
+    }
+    all
 }
 
 impl Clients {
@@ -65,19 +73,45 @@ impl Clients {
     /// # Errors
     /// When the namespace is gone; a failed request is part of the answer.
     pub fn ask(&self, to: IpAddr, count: usize) -> Result<Vec<Request>> {
-        self.ns.run(|| Ok((0..count).map(|_| ask(to)).collect()))
+        self.ns.run(|| {
+            let mut client = self.client()?;
+            (0..count).map(|_| client.ask(to)).collect()
+        })
+    }
+
+    /// One of them; a thread has to be in the namespace already.
+    fn client(&self) -> Result<Client> {
+        match &self.group {
+            Some(group) => Ok(Client::Process(Process::start(&self.ns, group)?)),
+            None => Ok(Client::Thread),
+        }
     }
 }
 
-fn ask(to: IpAddr) -> Request {
-    let begun = Instant::now();
+enum Client {
+    Thread,
+    Process(Process),
+}
+
+impl Client {
+    fn ask(&mut self, to: IpAddr) -> Result<Request> {
+        let begun = Instant::now();
+        let outcome = match self {
+            Self::Thread => page(to),
+            Self::Process(process) => process.ask(to)?,
+        };
+        Ok(Request { begun, ended: Instant::now(), outcome })
+    }
+}
+
+/// One request by the calling thread: the page, or what went wrong.
+pub(super) fn page(to: IpAddr) -> Result<Page, String> {
     let page = || {
         let answer = traffic::request((to, WEB_PORT).into(), "/", TIMEOUT)?;
         ensure!(answer.status == 200, "{}: {}", answer.status, answer.body.trim());
         Page::parse(&answer.body)
     };
-    let outcome = page().map_err(|error| format!("{error:#}"));
-    Request { begun, ended: Instant::now(), outcome }
+    page().map_err(|error| format!("{error:#}"))
 }
 
 impl Tally {
@@ -108,14 +142,15 @@ pub struct Stream {
 impl Stream {
     pub fn start(clients: &[Clients]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let to = clients.iter().flat_map(|clients| clients.to.both().map(|to| (clients.ns.clone(), to)));
-        let threads = to.map(|(ns, to)| {
+        let to = clients.iter().flat_map(|clients| clients.to.both().map(|to| (clients.clone(), to)));
+        let threads = to.map(|(clients, to)| {
             let stop = Arc::clone(&stop);
             thread::spawn(move || {
-                ns.enter()?;
+                clients.ns.enter()?;
+                let mut client = clients.client()?;
                 let mut requests = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    requests.push(ask(to));
+                    requests.push(client.ask(to)?);
                     thread::sleep(PAUSE);
                 }
                 Ok(requests)

@@ -6,11 +6,13 @@
 mod deploy;
 mod ending;
 mod load;
+mod process;
 mod replica;
 
 pub use deploy::{App, Endpoint};
 pub use ending::Ending;
 pub use load::{Clients, Request, Stream, Tally, clients};
+pub use process::{CLIENT, serve_asker};
 pub use replica::{Page, Replica};
 
 use serde_json::Value;

@@ -1,13 +1,13 @@
 //! The lab's server process: `netroute-lab-peer rtsp=554 udp=5000 …`, or a replica of the two-tier
-//! application: `netroute-lab-peer web NAME`.
+//! application: `netroute-lab-peer web NAME`, or a client of it: `netroute-lab-peer client`.
 //!
-//! Prints `ready` once all ports listen, and serves until it is killed.
+//! A server prints `ready` once all ports listen, and serves until it is killed.
 
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use netroute_tests::{
-    app::Replica,
+    app::{CLIENT, Replica, serve_asker},
     peer::{READY, Server},
 };
 
@@ -15,6 +15,9 @@ fn main() -> Result<()> {
     // Lives on when the terminal that built the lab is closed.
     nix::unistd::setsid().ok();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == [CLIENT] {
+        return serve_asker();
+    }
     if let [word, name] = &arguments[..]
         && let Some(replica) = Replica::ALL.into_iter().find(|replica| replica.word() == word)
     {
@@ -28,7 +31,7 @@ fn main() -> Result<()> {
         servers.push(Server::bind(service.parse()?, port)?);
     }
     let Some(first) = servers.pop() else {
-        bail!("usage: netroute-lab-peer SERVICE=PORT… | web NAME | database NAME")
+        bail!("usage: netroute-lab-peer SERVICE=PORT… | web NAME | database NAME | client")
     };
     writeln!(std::io::stdout(), "{READY}")?;
     first.wait();

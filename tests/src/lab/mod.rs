@@ -1,8 +1,8 @@
 //! The lab: the appliance in network namespaces, as a value.
 //!
 //! One prefix names everything a lab owns: the namespaces `PREFIX-ROLE`, the folder
-//! `/run/netroute-lab/PREFIX` and the bpffs folders `/sys/fs/bpf/PREFIX-VM`. Whatever runs in a
-//! lab's namespaces ends with it. The lab knows nothing of agents beyond where they live.
+//! `/run/netroute-lab/PREFIX`, the bpffs folders `/sys/fs/bpf/PREFIX-VM` and the control groups
+//! `netroute-lab-PREFIX-VM`. Whatever runs in a lab's namespaces and groups ends with it. The lab knows nothing of agents beyond where they live.
 
 mod build;
 pub mod plan;
@@ -26,7 +26,10 @@ pub use servers::{build as build_servers, program as server_program};
 pub use status::{Row, Status};
 pub use vm::{Pod, Port, Vm};
 
-use crate::netns::{Netns, delete_all, kill_all};
+use crate::{
+    cgroup,
+    netns::{Netns, delete_all, kill_all},
+};
 
 /// The prefix of the lab that a person looks around in.
 pub const DEFAULT_PREFIX: &str = "nr";
@@ -136,6 +139,13 @@ impl Lab {
         status::read(self)
     }
 
+    /// Gives each VM a control group of its own, whose processes its agent serves at their sockets from its next
+    /// start. `false` where no groups of version 2 are mounted.
+    pub fn serve_sockets(&self) -> Result<bool> {
+        let served = self.vms().iter().map(Vm::serve_sockets).collect::<Result<Vec<_>>>()?;
+        Ok(served.into_iter().all(|served| served))
+    }
+
     fn build(&mut self) -> Result<()> {
         fs::create_dir_all(self.dir())?;
         namespaces(&self.namespaces(), &ROUTERS.map(|role| self.ns(role)))?;
@@ -172,6 +182,9 @@ impl Lab {
         delete_all(&namespaces)?;
         for vm in self.vms() {
             remove_folder(&vm.bpffs())?;
+            if let Some(group) = vm.group() {
+                cgroup::remove(&group)?;
+            }
         }
         remove_folder(&self.dir())
     }

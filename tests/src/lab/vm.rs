@@ -8,7 +8,7 @@ use super::{
     Lab,
     plan::{Dual, POD_NETWORK, PODS_PER_VM, PORTS, VmPlan},
 };
-use crate::netns::Netns;
+use crate::{cgroup, netns::Netns};
 
 /// One VM. A value that can outlive nothing: it only knows names.
 #[derive(Clone, Debug)]
@@ -132,6 +132,24 @@ impl Vm {
         PathBuf::from(format!("/sys/fs/bpf/{}-{}", self.prefix, self.plan.name))
     }
 
+    /// The VM's own control group; `None` where no groups of version 2 are mounted. It exists while
+    /// sockets are served.
+    pub fn group(&self) -> Option<PathBuf> {
+        let root = cgroup::root().ok().flatten()?;
+        Some(root.join(format!("netroute-lab-{}-{}", self.prefix, self.plan.name)))
+    }
+
+    /// Has the agent serve the sockets of processes in the VM's own group, from its next start. Whether there
+    /// can be one.
+    pub(super) fn serve_sockets(&self) -> Result<bool> {
+        let Some(group) = self.group() else { return Ok(false) };
+        fs::create_dir_all(&group).with_context(|| format!("cannot make {}", group.display()))?;
+        let text = fs::read_to_string(self.config())?;
+        let own = format!("sockets: {{cgroup: {}}}", group.display());
+        fs::write(self.config(), text.replace("sockets: null", &own))?;
+        Ok(true)
+    }
+
     pub(super) fn make_folders(&self) -> Result<()> {
         for folder in [self.manifests(), self.state_dir()] {
             fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -140,7 +158,7 @@ impl Vm {
             .with_context(|| format!("cannot write {}", self.config().display()))
     }
 
-    /// Sockets are left alone: a lab must not reach into the machine's other processes.
+    /// Sockets are left alone until they are asked for: a lab must not reach into the machine's other processes.
     fn agent_yaml(&self) -> String {
         let interfaces: String = PORTS
             .iter()

@@ -1,5 +1,5 @@
-//! The second job: a web in front of a database as Services, asked from outside and from a pod, while one
-//! replica ends.
+//! The second job: a web in front of a database as Services, asked from outside, from a pod and by processes of
+//! the VMs themselves, while one replica ends.
 
 use std::thread;
 use std::time::Instant;

@@ -32,6 +32,11 @@ pub fn run(paths: &Paths, program: &Path, name: &str) -> Result<()> {
     let lab = Lab::up(name)?;
     show::heading(&format!("The lab: two VMs with two pods each (prefix {name})"));
     println!("{}", show::PICTURE);
+    if !lab.serve_sockets()? {
+        println!(
+            "No control groups of version 2 are mounted here: the VMs' own processes do not ask Services."
+        );
+    }
 
     let starting: Vec<_> =
         lab.vms().into_iter().map(|vm| Starting::begin(program, vm)).collect::<Result<_>>()?;

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use super::condition::Condition;
 use super::endpoints::Sets;
 use super::selection::{
-    FrontEndAddress, FrontEndSpec, Kind, Scope, Selection, SelectionInputs, ServicePort, WithoutEndpoint,
+    FrontEndAddress, FrontEndSpec, Kind, NodeAddresses, Scope, Selection, SelectionInputs, ServicePort,
+    WithoutEndpoint,
 };
 use crate::desired::service::{
     Family, IpMode, Protocol, Service, ServiceKey, ServicePortSpec, ServiceType, TrafficPolicy,
@@ -47,7 +48,7 @@ pub struct FrontEnds<'a> {
 impl<'a> FrontEnds<'a> {
     pub fn new(inputs: &'a SelectionInputs<'a>, selection: Selection) -> Self {
         let others = inputs.nodes.values().flat_map(|node| &node.addresses);
-        let node_addresses = inputs.node_addresses.iter().chain(others).copied().collect();
+        let node_addresses = inputs.node_addresses.all.iter().chain(others).copied().collect();
         Self { inputs, selection, node_addresses, node_ports: BTreeMap::new() }
     }
 
@@ -146,12 +147,14 @@ impl<'a> FrontEnds<'a> {
         is_in_range
     }
 
-    /// The node's own that the configuration allows; never loopback (S13).
+    /// The node's own that the configuration allows (S13); never loopback, nor what means one link only.
     fn node_port_addresses(&self, service: &Prepared<'_>) -> Vec<IpAddr> {
         let wanted = &self.inputs.settings.node_port_cidrs;
-        let addresses = self.inputs.node_addresses.iter().copied();
-        addresses
-            .filter(|address| !address.is_loopback() && service.has_family(*address))
+        let NodeAddresses { all, of_pods } = self.inputs.node_addresses;
+        all.difference(of_pods)
+            .copied()
+            .filter(|address| !address.is_loopback() && !is_link_local(*address))
+            .filter(|address| service.has_family(*address))
             .filter(|address| wanted.is_empty() || contains(wanted, *address))
             .collect()
     }
@@ -246,6 +249,14 @@ fn masquerades(kind: Kind, scope: Scope, policy: TrafficPolicy) -> bool {
         (Kind::NodePort, Scope::Internal) => true,
         // What is captured at these addresses was sent on this node.
         (_, Scope::Internal) => false,
+    }
+}
+
+/// fe80::/10 (RFC 4291, 2.5.6) and 169.254.0.0/16 (RFC 3927).
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

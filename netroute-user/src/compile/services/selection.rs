@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::condition::Condition;
 use super::endpoints::{Here, MOST_ENDPOINTS, Sets, local_ready, sets};
 use super::front_ends::{FrontEnds, Prepared, PreparedPort};
+use crate::compile::interfaces::Interfaces;
 use crate::desired::Desired;
 use crate::desired::service::{
     Cluster, EndpointSlice, Family, Node, Protocol, Service, ServiceKey, ServicePortSpec, ServiceSettings,
@@ -25,22 +26,38 @@ pub struct SelectionInputs<'a> {
     pub nodes: &'a BTreeMap<String, Node>,
     /// The node's own name, node ports, external IPs and Service CIDRs.
     pub settings: &'a ServiceSettings,
-    /// The node's own addresses, loopback ones too.
-    pub node_addresses: &'a BTreeSet<IpAddr>,
+    pub node_addresses: &'a NodeAddresses,
+}
+
+/// The node's own addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddresses {
+    /// Loopback ones too.
+    pub all: BTreeSet<IpAddr>,
+    /// Those that only host ends of pods' veths have: each pod may have been given the same.
+    pub of_pods: BTreeSet<IpAddr>,
 }
 
 impl<'a> SelectionInputs<'a> {
     #[must_use]
-    pub fn new(desired: &'a Desired, node_addresses: &'a BTreeSet<IpAddr>) -> Self {
+    pub fn new(desired: &'a Desired, node_addresses: &'a NodeAddresses) -> Self {
         let Cluster { services, endpoint_slices: slices, nodes } = &*desired.cluster;
         Self { services, slices, nodes, settings: &desired.service_settings, node_addresses }
     }
 }
 
-/// The node's own addresses.
-#[must_use]
-pub fn node_addresses(kernel: &KernelState) -> BTreeSet<IpAddr> {
-    kernel.addresses.iter().filter(|address| address.usable).map(|address| address.address.addr()).collect()
+impl NodeAddresses {
+    #[must_use]
+    pub fn of(desired: &Desired, kernel: &KernelState) -> Self {
+        let interfaces = Interfaces::resolve(desired, kernel);
+        let usable = kernel.addresses.iter().filter(|address| address.usable);
+        let (on_pods, others): (Vec<_>, Vec<_>) =
+            usable.partition(|address| interfaces.is_pod(address.ifindex));
+        let [on_pods, others] =
+            [on_pods, others].map(|list| list.iter().map(|one| one.address.addr()).collect::<BTreeSet<_>>());
+        let of_pods = on_pods.difference(&others).copied().collect();
+        Self { all: on_pods.into_iter().chain(others).collect(), of_pods }
+    }
 }
 
 /// One port of one Service, as the name that its numbers are kept under.

@@ -11,7 +11,9 @@ pub struct Line<'a> {
     pub seconds: f32,
 }
 
-const PROGRAMS: [&str; 3] = ["xdp_nic", "tc_nic", "tc_pod"];
+/// Those of packets, and of the programs of sockets the largest.
+const PROGRAMS: [&str; 4] = ["xdp_nic", "tc_nic", "tc_pod", LARGEST_OF_SOCKETS];
+const LARGEST_OF_SOCKETS: &str = "sock_sendmsg6";
 
 pub fn show(lines: &[Line<'_>]) -> String {
     let mut rows = vec![heads()];

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::desired::service::{IpMode, Skipped};
+use crate::kernel::{Address, KernelState, Link};
 
 /// A LoadBalancer Service `web` with every kind of front end.
 fn balanced() -> Service {
@@ -173,6 +174,59 @@ fn s13_node_ports_answer_on_the_nodes_own_addresses_but_loopback() {
     world.settings().node_port_cidrs =
         ["127.0.0.0/8", "172.16.0.0/12"].map(|range| range.parse().expect("prefix")).to_vec();
     assert_eq!(node_ports(&world.select()), ["172.16.3.11:30080/TCP of web"]);
+}
+
+#[test]
+fn s13_node_ports_do_not_answer_on_addresses_that_mean_one_link() {
+    let mut web = Service { kind: ServiceType::NodePort, ..balanced() };
+    web.cluster_ips.insert(ip("fd00:96::10"));
+    let mut world = world(web, vec![]);
+    let lines = |world: &World| world.select().outside();
+    let before = lines(&world);
+    world.addresses.all.extend(["169.254.1.1", "fe80::1", "febf::1", "10.244.1.1", "fd00:244::1"].map(ip));
+    world.addresses.of_pods = ["10.244.1.1", "fd00:244::1", "fe80::1"].map(ip).into();
+    assert_eq!(lines(&world), before);
+    world.settings().node_port_cidrs =
+        ["169.254.0.0/16", "fe80::/10", "10.244.0.0/16"].map(|range| range.parse().expect("prefix")).to_vec();
+    let configured = lines(&world);
+    assert!(!configured.iter().any(|line| line.contains(":30080/")), "{configured:?}");
+}
+
+#[test]
+fn s13_an_address_of_a_nic_stays_one_where_pods_interfaces_have_it_too() {
+    let address = |ifindex, address: &str| Address {
+        ifindex,
+        address: address.parse().expect("prefix"),
+        permanent: true,
+        usable: true,
+    };
+    let link = |index, name: &str| Link {
+        index,
+        name: name.to_owned(),
+        altnames: Vec::new(),
+        mac: None,
+        mtu: 1500,
+        up: true,
+        carrier: true,
+        master: None,
+        kind: None,
+        loopback: false,
+        xdp_transmit: None,
+    };
+    let kernel = KernelState {
+        links: [link(2, "eth0"), link(3, "cali1"), link(4, "cali2")].map(|link| (link.index, link)).into(),
+        addresses: BTreeSet::from([
+            address(2, "10.128.44.11/24"),
+            address(3, "10.128.44.11/32"),
+            address(3, "10.244.1.1/32"),
+            address(4, "10.244.1.1/32"),
+        ]),
+        ..KernelState::default()
+    };
+    let desired = Desired { pod_interfaces: vec!["cali*".to_owned()], ..Desired::default() };
+    let NodeAddresses { all, of_pods } = NodeAddresses::of(&desired, &kernel);
+    assert_eq!(all, ["10.128.44.11", "10.244.1.1"].map(ip).into());
+    assert_eq!(of_pods, ["10.244.1.1"].map(ip).into());
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use super::condition::Condition;
 use super::selection::{
-    FrontEndAddress, FrontEndSpec, Kind, Scope, Selection, SelectionInputs, ServicePort, WithoutEndpoint,
-    select,
+    FrontEndAddress, FrontEndSpec, Kind, NodeAddresses, Scope, Selection, SelectionInputs, ServicePort,
+    WithoutEndpoint, select,
 };
 use crate::desired::Desired;
 use crate::desired::service::{
@@ -91,7 +91,7 @@ fn slice(name: &str, service: &str, endpoints: Vec<SliceEndpoint>) -> EndpointSl
 
 struct World {
     desired: Desired,
-    addresses: BTreeSet<IpAddr>,
+    addresses: NodeAddresses,
 }
 
 impl World {
@@ -116,8 +116,8 @@ impl World {
             ..ServiceSettings::default()
         };
         let desired = Desired { cluster: cluster.into(), service_settings, ..Desired::default() };
-        let addresses = ["127.0.0.1", "::1", "10.128.44.11", "172.16.3.11", "fd16:3::11"];
-        Self { desired, addresses: addresses.map(ip).into() }
+        let all = ["127.0.0.1", "::1", "10.128.44.11", "172.16.3.11", "fd16:3::11"].map(ip).into();
+        Self { desired, addresses: NodeAddresses { all, of_pods: BTreeSet::new() } }
     }
 
     fn settings(&mut self) -> &mut ServiceSettings {
