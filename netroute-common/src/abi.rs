@@ -82,7 +82,7 @@ pub const DEFAULT_OPENING6: u32 = 16_384;
 /// Fragmented packets whose fragments are on their way.
 pub const MAX_FRAGMENTS: u32 = 2_048;
 /// Sockets that were translated; one for each of TCP, two for UDP.
-pub const DEFAULT_SOCKETS: u32 = 32_768;
+pub const DEFAULT_SOCKETS: u32 = 16_384;
 /// Slots of the device map that XDP redirects through.
 pub const MAX_PORTS: u32 = 64;
 

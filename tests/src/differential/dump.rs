@@ -90,8 +90,8 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
         expect.new_flow = counter(&after, service).new_flows != counter(&services, service).new_flows;
     }
     if !answered && let (Ok(old), Ok(new)) = (sides(&input.frame), sides(&frame)) {
-        expect.source = (old.0 != new.0).then(|| written(new.0));
-        expect.destination = (old.1 != new.1).then(|| written(new.1));
+        expect.source = (old.0 != new.0).then(|| written(old.0, new.0));
+        expect.destination = (old.1 != new.1).then(|| written(old.1, new.1));
     }
     if !answered && let (Ok(old), Ok(new)) = (quoted(&input.frame), quoted(&frame)) {
         expect.quoted = (old != new).then_some(new);
@@ -117,12 +117,9 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
 }
 
 /// As an expectation writes it: without a port where the packet shows none.
-fn written(side: Side) -> String {
-    if side.port == 0 {
-        side.address.to_string()
-    } else {
-        SocketAddr::new(side.address, side.port).to_string()
-    }
+fn written(old: Side, new: Side) -> String {
+    let without_ports = old.port == 0 && new.port == 0;
+    if without_ports { new.address.to_string() } else { SocketAddr::new(new.address, new.port).to_string() }
 }
 
 /// What an ICMP error says of an MTU.

@@ -169,7 +169,7 @@ fn detach_leaves_nothing_and_may_be_repeated() -> Result<()> {
     let (_, attachments) = wire.agent(&folder, limits())?;
     let programs = [xdp_program("left")?, xdp_program("right")?];
     let maps = map_ids(&folder.path.join("v3/maps"))?;
-    assert_eq!(maps.len(), 23);
+    assert_eq!(maps.len(), 25);
     drop(attachments);
     assert_eq!(detach(&folder.path)?.programs.len(), 4);
     assert!(!folder.path.exists());

@@ -73,8 +73,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the MTU is off by one",
         file: "netroute-common/src/stage/forward.rs",
-        sound: "if length > next_hop.mtu {",
-        broken: "if length >= next_hop.mtu {",
+        sound: "(length > self.next_hop.mtu)",
+        broken: "(length >= self.next_hop.mtu)",
         vectors: &["mtu", "gso"],
     },
     Mutant {
