@@ -13,10 +13,13 @@ use netroute_tests::{
     agent::{Agent, eventually},
     appliance::Appliance,
     capture::Counters,
-    lab::{Pod, Vm, plan::Dual},
+    lab::{
+        Pod, Vm,
+        plan::{self, Dual},
+    },
     netns::Netns,
     peer::{Server, Service},
-    traffic::{Connection, http_get},
+    traffic::{Connection, http_get, ping},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -258,6 +261,48 @@ fn n14_connections_outlive_their_agents() -> Result<()> {
         drop(agent.stop()?);
     }
     exchange(&mut open).context("after agents were stopped")
+}
+
+/// A client in the camera network asks by Port3 while the node's default route is by Port2: it gets its answers,
+/// from a pod of the node and from one of the other, and finds out that Port2 takes smaller packets.
+#[test]
+fn n13_n3_answers_leave_by_the_nic_of_the_request() -> Result<()> {
+    for endpoint in [(0, 0), (1, 0)] {
+        let scene = Scene::new(&[endpoint])?;
+        let (camera, gateway) = (scene.on.lab.ns("cam"), scene.on.lab.ns("camgw"));
+        for (address, via) in BALANCER.both().into_iter().zip(scene.master.port("Port3").address.both()) {
+            gateway.ip(&format!("route add {address} via {via}"))?;
+        }
+        for vm in [&scene.master, &scene.worker] {
+            vm.ns().ip("link set eth0 mtu 1400")?;
+        }
+        for address in BALANCER.both() {
+            let way = scene.agents[0].json(&["route", "get", &plan::CAMERA.both()[0].to_string()])?;
+            ensure!(way["interface"] == "Port2", "the route to the client is no other one: {way}");
+            eventually("an answer by Port3", PATIENCE, || {
+                Ok(http_get(&camera, address, Duration::from_millis(500)).is_ok())
+            })
+            .with_context(|| format!("{address}, {endpoint:?}\n{}", scene.drops()))?;
+            let mut echo = Connection::open(&camera, (address, 7777).into(), TIMEOUT)?;
+            echo.exchange(500_000).with_context(|| format!("{address}\n{}", scene.drops()))?;
+        }
+        let told = scene.agents[0].verdict("tc-nic", "service-too-big")?;
+        ensure!((told > 0) == (endpoint.0 == 1), "told {told} times\n{}", scene.drops());
+    }
+    Ok(())
+}
+
+/// The balancer's address answers echo requests.
+#[test]
+fn s8_the_balancers_address_answers_echo_requests() -> Result<()> {
+    let scene = Scene::new(&[(0, 0)])?;
+    let outside = scene.on.lab.ns("intsw");
+    for address in BALANCER.both() {
+        let seen = ping(&outside, address, &["-c", "3", "-i", "0.2"])?;
+        ensure!(seen.received == 3, "{}", seen.output);
+    }
+    ensure!(scene.agents[0].verdict("tc-nic", "echo-answered")? == 6, "{}", scene.drops());
+    Ok(())
 }
 
 /// Clients of a Service without endpoints are refused at once, and live connections go on.

@@ -82,10 +82,6 @@ impl Scene {
         scene.set(endpoints)?;
         let group = format!("sockets: {{cgroup: {}}}", scene.group.path().display());
         Node::from(&scene.master).reconfigure("sockets: null", &group)?;
-        for vm in scene.vms() {
-            Node::from(vm)
-                .reconfigure("services: [10.96.0.0/12]", "services: [10.96.0.0/12, \"fd96::/112\"]")?;
-        }
         scene.agents = scene.vms().into_iter().map(Agent::start).collect::<Result<_>>()?;
         scene.await_endpoints()?;
         Ok(Some(scene))
