@@ -199,6 +199,27 @@ fn n14_s18_a_thousand_connections_outlive_their_agents() -> Result<()> {
     scene.close("kill, stop, other programs")
 }
 
+/// Agents that are started with other limits: of maps that flows have nothing to do with, of those that flows
+/// and backends are in, and back to smaller ones.
+#[test]
+fn n14_s18_a_thousand_connections_outlive_other_limits() -> Result<()> {
+    const ROUTES: &str = "limits: {routes4: 5000";
+    const SERVICES: &str = ", backends: 1000, slots: 400000, frontEnds: 1000, serviceStats: 500";
+    const FLOWS: &str = ", flows4: 20000, flows6: 20000, opening4: 20000, opening6: 20000, affinity: 2000";
+    let mut scene = Scene::new()?;
+    let before = established(&scene.agents[0])?;
+    scene.restart(Agent::stop, "more routes", |node| node.configure(&format!("{ROUTES}}}")))?;
+    let more = |from: &'static str, to: &'static str| {
+        move |node: &Node| node.reconfigure(&format!("{from}}}"), &format!("{from}{to}}}"))
+    };
+    scene.restart(Agent::stop, "other Services", more("5000", SERVICES))?;
+    scene.restart(Agent::kill9, "other flows", more("serviceStats: 500", FLOWS))?;
+    scene.restart(Agent::stop, "fewer flows", |node| node.reconfigure("20000", "9000"))?;
+    let after = established(&scene.agents[0])?;
+    ensure!(after >= before, "{before} flows before, {after} after");
+    scene.close("other limits four times")
+}
+
 /// Everything is read again: on a signal, after all files were written anew under other names, and by agents
 /// that have lost their state folder. Connections that are closed on one side are held meanwhile.
 #[test]

@@ -240,7 +240,7 @@ pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapErr
     }
 }
 
-fn errno(error: &MapError) -> Option<i32> {
+pub(super) fn errno(error: &MapError) -> Option<i32> {
     match error {
         MapError::SyscallError(error) => error.io_error.raw_os_error(),
         MapError::IoError(error) => error.raw_os_error(),

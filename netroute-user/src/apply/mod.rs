@@ -7,6 +7,7 @@ pub mod neighbours;
 mod service_maps;
 pub mod store;
 pub mod store_memory;
+pub mod takeover;
 
 pub use maps::KernelStore;
 pub use store::{Applied, ApplyError, CapacityError, MapStore, StoreError, apply, check_capacity};

@@ -1,6 +1,6 @@
 //! What the maps should be, and whether pinned ones are that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use aya::maps::{MapError, MapInfo, MapType};
@@ -37,6 +37,28 @@ pub(super) const NAMES: [&str; 25] = [
     abi::MAP_FRAGMENTS,
     abi::MAP_PEERS,
     abi::MAP_SOCKETS,
+];
+
+/// Maps of routes: their entries name each other's.
+const ROUTING: [&str; 8] = [
+    abi::MAP_ROUTES4,
+    abi::MAP_ROOT4,
+    abi::MAP_BLOCKS4,
+    abi::MAP_ROUTES6,
+    abi::MAP_GROUPS,
+    abi::MAP_NEXTHOPS,
+    abi::MAP_PORTS,
+    abi::MAP_PEERS,
+];
+
+/// Maps of Services, the same.
+const SERVICES: [&str; 6] = [
+    abi::MAP_FRONTENDS,
+    abi::MAP_SLOTS,
+    abi::MAP_BACKENDS,
+    abi::MAP_SOURCE_RANGES,
+    abi::MAP_MASQUERADE,
+    abi::MAP_TIMERS,
 ];
 
 /// Set by the kernel itself on device maps (Linux 4.18), whatever the loader asked for.
@@ -124,23 +146,43 @@ pub(super) fn wanted(
         .collect()
 }
 
-/// Whether the folder holds all of the maps, each as wanted.
-pub(super) fn is_pinned(
+/// What a folder holds, compared with what is wanted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Not all of the maps, or some of another layout.
+    Others,
+    /// All of the maps, these with another capacity.
+    Maps { resized: BTreeSet<&'static str> },
+}
+
+pub(super) fn found(
     folder: &Path,
     wanted: &BTreeMap<&'static str, Definition>,
-) -> Result<bool, LoadError> {
-    for (name, definition) in wanted {
+) -> Result<Found, LoadError> {
+    let mut resized = BTreeSet::new();
+    for (&name, definition) in wanted {
         let path = folder.join(name);
         if !path.exists() {
-            return Ok(false);
+            return Ok(Found::Others);
         }
         let found = pinned(&path).map_err(|source| LoadError::PinnedMap { path, source: source.into() })?;
         if found != *definition {
             tracing::info!(map = name, ?found, wanted = ?definition, "pinned map is of another shape");
-            return Ok(false);
+            if (Definition { max_entries: definition.max_entries, ..found }) != *definition {
+                return Ok(Found::Others);
+            }
+            resized.insert(name);
         }
     }
-    Ok(true)
+    Ok(Found::Maps { resized })
+}
+
+/// Maps to be made anew where these have another capacity: those whose entries name each other only
+/// together, for the running programs must not find in one what is still missing in another.
+pub(super) fn anew(resized: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
+    let touched = |unit: &&[&'static str]| unit.iter().any(|name| resized.contains(name));
+    let units = [&ROUTING[..], &SERVICES[..]].into_iter().filter(touched).flatten();
+    units.chain(resized).copied().collect()
 }
 
 fn pinned(path: &Path) -> Result<Definition, MapError> {
@@ -162,5 +204,19 @@ impl Definition {
         } else {
             self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_that_name_each_other_are_made_anew_together() {
+        assert_eq!(anew(&[abi::MAP_FLOWS4].into()), [abi::MAP_FLOWS4].into());
+        let with_groups = anew(&[abi::MAP_GROUPS, abi::MAP_ROUTE_STATS].into());
+        assert!(ROUTING.iter().all(|name| with_groups.contains(name)));
+        assert_eq!(with_groups.len(), ROUTING.len() + 1);
+        assert_eq!(anew(&BTreeSet::new()), BTreeSet::new());
     }
 }

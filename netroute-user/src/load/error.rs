@@ -33,6 +33,10 @@ pub enum LoadError {
     Maps { folder: PathBuf, source: Box<aya::EbpfError> },
     #[error("cannot open the pinned map {path}: `netroute detach` removes it, then start the agent again")]
     PinnedMap { path: PathBuf, source: Box<aya::maps::MapError> },
+    #[error("the maps in use cannot be carried over into those of other capacities")]
+    CarryOver(#[source] Box<crate::apply::StoreError>),
+    #[error("cannot pin the map {path}")]
+    PinMap { path: PathBuf, source: Box<aya::pin::PinError> },
     #[error("the programs of sockets cannot be taken off")]
     Sockets(#[source] Box<super::sockets::SocketsError>),
     #[error("the kernel refused the program `{name}`")]

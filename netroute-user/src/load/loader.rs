@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use aya::Ebpf;
 
 use super::attachments::{Attachments, NicDevice, PodDevice};
+use super::carry::Carry;
+use super::definition::Found;
 use super::error::{AttachError, LoadError};
 use super::lock::Lock;
 use super::pins::Pins;
@@ -41,8 +43,10 @@ impl Loader {
         self
     }
 
-    /// Takes the folder, and adopts the pinned maps if they are what object and limits ask for;
-    /// else makes a fresh set beside them, while traffic goes on over the old one.
+    /// Takes the folder, and adopts the pinned maps if they are what object and limits ask for; else
+    /// makes a set beside them, while traffic goes on over the old one. The set shares with the old one
+    /// what needs no other capacity, and begins with the old content in the rest; after a change of
+    /// layout it is empty.
     ///
     /// # Errors
     /// Before anything is created: no rights, no BTF, no BPF file system, another agent.
@@ -52,25 +56,37 @@ impl Loader {
         let wanted = definition::wanted(source.object, &source.limits)?;
         let lock = Lock::acquire(pins.root())?;
         pins.prepare()?;
-        let adopted = definition::is_pinned(&pins.maps(), &wanted)?;
-        let maps = if adopted {
-            pins.maps()
-        } else {
-            pins.make_fresh_maps()?;
-            pins.fresh_maps()
+        let (maps, carry) = match definition::found(&pins.maps(), &wanted)? {
+            Found::Maps { resized } if resized.is_empty() => (pins.maps(), None),
+            Found::Maps { resized } => {
+                pins.make_fresh_maps()?;
+                let carry = Carry::new(pins.maps(), pins.fresh_maps(), definition::anew(&resized));
+                carry.share()?;
+                (pins.fresh_maps(), Some(carry))
+            }
+            Found::Others => {
+                pins.make_fresh_maps()?;
+                (pins.fresh_maps(), None)
+            }
         };
+        let adopted = maps == pins.maps();
         let classifiers = source.classifiers(&maps)?;
-        Ok(Loaded { adopted, pins, source, maps, classifiers, lock, sockets: None })
+        if let Some(carry) = &carry {
+            carry.fill()?;
+        }
+        Ok(Loaded { adopted, pins, source, maps, carry, classifiers, lock, sockets: None })
     }
 }
 
 /// Maps that are there, and programs that do not run over them yet.
 pub struct Loaded {
-    /// The maps are those of an earlier agent, with their content and counters.
+    /// All maps are those of an earlier agent, with their content and counters.
     pub adopted: bool,
     pins: Pins,
     source: Source,
     maps: PathBuf,
+    /// From the set in use, if that is another one.
+    carry: Option<Carry>,
     classifiers: Ebpf,
     lock: Lock,
     sockets: Option<SocketGroup>,
@@ -115,7 +131,10 @@ impl Loaded {
     /// # Errors
     /// Only what concerns all interfaces; trouble with one is in [`Switched::refused`].
     pub fn switch_programs(self, nics: &[NicDevice], pods: &[PodDevice]) -> Result<Switched, LoadError> {
-        let Self { adopted: _, pins, source, maps, classifiers, lock, sockets } = self;
+        let Self { adopted: _, pins, source, maps, carry, classifiers, lock, sockets } = self;
+        if let Some(carry) = &carry {
+            carry.refresh();
+        }
         let mut attachments = Attachments::new(pins, source, maps, classifiers, lock);
         let mut refused = Vec::new();
         for nic in nics {
@@ -126,6 +145,9 @@ impl Loaded {
         }
         let sockets_refused = attachments.serve_sockets(sockets.as_ref()).err();
         attachments.detach_others()?;
+        if let Some(carry) = &carry {
+            carry.complete();
+        }
         attachments.promote()?;
         Ok(Switched { attachments, refused, sockets_refused })
     }

@@ -12,6 +12,7 @@
 //! ```
 
 mod attachments;
+mod carry;
 mod definition;
 mod detach;
 mod error;

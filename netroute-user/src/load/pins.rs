@@ -84,8 +84,12 @@ impl Pins {
         self.links().join(format!("{program}_new"))
     }
 
-    /// Makes the folders of this version and clears away what a reload that was cut short left.
+    /// Makes the folders of this version and clears away what a reload that was cut short left. Was it
+    /// cut short between two names, the programs run over the filled set already.
     pub(super) fn prepare(&self) -> Result<(), LoadError> {
+        if !self.maps().exists() && self.former_maps().exists() && self.fresh_maps().exists() {
+            rename(&self.fresh_maps(), &self.maps())?;
+        }
         for folder in [self.fresh_maps(), self.former_maps()] {
             remove(&folder)?;
         }
@@ -97,15 +101,8 @@ impl Pins {
     }
 
     /// The filled set takes the place of the former one. Programs hold their maps by themselves:
-    /// if this is cut short, only the names are missing, and the next start builds a set anew.
+    /// if this is cut short, only the names are missing, and [`Pins::prepare`] puts them right.
     pub(super) fn promote_fresh_maps(&self) -> Result<(), LoadError> {
-        let rename = |from: &Path, to: &Path| {
-            std::fs::rename(from, to).map_err(|source| LoadError::Folder {
-                operation: "rename",
-                path: from.to_path_buf(),
-                source,
-            })
-        };
         if self.maps().exists() {
             rename(&self.maps(), &self.former_maps())?;
         }
@@ -198,6 +195,14 @@ fn make(folder: &Path) -> Result<(), LoadError> {
     })
 }
 
+fn rename(from: &Path, to: &Path) -> Result<(), LoadError> {
+    std::fs::rename(from, to).map_err(|source| LoadError::Folder {
+        operation: "rename",
+        path: from.to_path_buf(),
+        source,
+    })
+}
+
 fn remove(folder: &Path) -> Result<(), LoadError> {
     match std::fs::remove_dir_all(folder) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -221,6 +226,24 @@ mod tests {
                 assert!(!pin.path.file_name().unwrap().to_str().unwrap().contains('.'));
             }
         }
+    }
+
+    #[test]
+    fn a_promotion_that_was_cut_short_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let pins = Pins::new(folder.path());
+        let mark = |set: PathBuf, name: &str| {
+            std::fs::create_dir_all(&set).unwrap();
+            std::fs::write(set.join(name), "").unwrap();
+        };
+        mark(pins.maps(), "old");
+        mark(pins.fresh_maps(), "unused");
+        pins.prepare().unwrap();
+        assert!(pins.maps().join("old").exists() && !pins.fresh_maps().exists(), "not switched to");
+        mark(pins.fresh_maps(), "new");
+        std::fs::rename(pins.maps(), pins.former_maps()).unwrap();
+        pins.prepare().unwrap();
+        assert!(pins.maps().join("new").exists() && !pins.former_maps().exists());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The loader against the kernel: attach, adopt, reload, refuse, remove. Needs root.
 
+mod carry;
 mod sockets;
 mod traffic;
 mod wire;
