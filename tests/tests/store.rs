@@ -115,11 +115,7 @@ fn masquerade() -> impl Strategy<Value = Masquerade> {
 }
 
 fn peer() -> impl Strategy<Value = PeerKey> {
-    any::<(u32, [u8; 6], bool)>().prop_map(|(ifindex, mac, v6)| PeerKey {
-        ifindex,
-        mac,
-        family: if v6 { 6 } else { 4 },
-    })
+    any::<(u32, [u8; 6])>().prop_map(|(ifindex, mac)| PeerKey { ifindex, mac, zero: 0 })
 }
 
 /// Front ends share four blocks, or have none.

@@ -85,7 +85,8 @@ pub struct Back {
     pub zero: [u8; 2],
 }
 
-/// Key of `PEERS`: who hands packets to this node. The value is an index into `NEXTHOPS`.
+/// Key of `PEERS`: who hands packets to this node, of either IP version. The value is an index into
+/// `NEXTHOPS`.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -93,8 +94,7 @@ pub struct Back {
 pub struct PeerKey {
     pub ifindex: u32,
     pub mac: [u8; 6],
-    /// 4 or 6.
-    pub family: u16,
+    pub zero: u16,
 }
 
 /// Nanoseconds after which a packet refreshes the entry of the other direction as well as its own: a

@@ -141,7 +141,7 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
             Some(Decision::OVER) => forget::<F, T>(tables, &asked.tuple),
             Some(decision) => {
                 if decision == Decision::CHANGES && transition.forth {
-                    transition.back = back_to(tables, &peer_of::<F, P>(packet, arrival));
+                    transition.back = back_to(tables, &peer_of::<P>(packet, arrival));
                 }
                 return decision;
             }
@@ -153,7 +153,7 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
         match choose::<F, P, T>(tables, asked, chosen) {
             Ok(true) => {
                 *back = Back::default();
-                chosen.peer = peer_of::<F, P>(packet, arrival);
+                chosen.peer = peer_of::<P>(packet, arrival);
                 *to = F::Tuple::new(&chosen.endpoint, &chosen.endpoint, (0, chosen.port), 0);
                 Decision::OPENS
             }
@@ -201,9 +201,9 @@ pub fn way_back(flow: &Flow) -> Back {
 
 /// Who handed the packet over.
 #[inline(always)]
-fn peer_of<F: Family, P: Packet>(packet: &P, arrival: Arrival) -> PeerKey {
+fn peer_of<P: Packet>(packet: &P, arrival: Arrival) -> PeerKey {
     let mac = packet.get::<Eth>(0).map_or([0; 6], |eth| eth.source.octets());
-    PeerKey { ifindex: arrival.ifindex, mac, family: F::VERSION.into() }
+    PeerKey { ifindex: arrival.ifindex, mac, zero: 0 }
 }
 
 /// UDP to an endpoint that is not there any more goes to another; TCP is left to find out (S18).

@@ -36,7 +36,7 @@ pub fn random_services(rng: &mut Rng, set: &mut TableSet) -> Result<()> {
     for name in &text.peers {
         let on_nic = set.next_hops.iter().find(|(id, _)| next_hop_name(**id) == *name);
         let Some((&id, &NextHop { ifindex, destination_mac: mac, .. })) = on_nic else { continue };
-        set.services.peers.extend([4, 6].map(|family| (PeerKey { ifindex, mac, family }, id)));
+        set.services.peers.insert(PeerKey { ifindex, mac, zero: 0 }, id);
     }
     Ok(())
 }

@@ -132,9 +132,11 @@ pub fn quoted(frame: &[u8]) -> Result<String> {
         let at = ports + 2 * place;
         let port = quote.get(at..at + 2).context("no ports")?;
         let address = if v6 {
-            IpAddr::from(<[u8; 16]>::try_from(&quote[8 + 16 * place..24 + 16 * place])?)
+            let octets = quote.get(8 + 16 * place..24 + 16 * place).context("cut IPv6 header")?;
+            IpAddr::from(<[u8; 16]>::try_from(octets)?)
         } else {
-            IpAddr::from(<[u8; 4]>::try_from(&quote[12 + 4 * place..16 + 4 * place])?)
+            let octets = quote.get(12 + 4 * place..16 + 4 * place).context("cut IPv4 header")?;
+            IpAddr::from(<[u8; 4]>::try_from(octets)?)
         };
         Ok(SocketAddr::new(address, u16::from_be_bytes(port.try_into()?)).to_string())
     };

@@ -212,8 +212,7 @@ impl TablesText {
         }
         for name in &services.peers {
             let (id, NextHop { ifindex, destination_mac: mac, .. }) = set.next_hop(name)?;
-            let keys = [4, 6].map(|family| PeerKey { ifindex, mac, family });
-            set.services.peers.extend(keys.map(|key| (key, id)));
+            set.services.peers.insert(PeerKey { ifindex, mac, zero: 0 }, id);
         }
         let mut by_name = BTreeMap::new();
         for (id, (name, text)) in (FIRST_FREE_ID..).zip(groups) {
