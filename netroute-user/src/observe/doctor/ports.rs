@@ -41,7 +41,7 @@ impl LocalPorts {
             |port: &u16| self.range.contains(port) && !self.reserved.iter().any(|range| range.contains(port));
         let mut shared = (nat.first_port..=last).filter(given);
         let first = shared.next()?;
-        Some(first..=shared.last().unwrap_or(first))
+        Some(first..=shared.next_back().unwrap_or(first))
     }
 }
 

@@ -111,7 +111,7 @@ fn services(object: &Path) -> Result<Vec<Row>> {
 }
 
 /// The product's own flows stay: the oldest without an answer make room.
-fn untracked<'a>(traffic: [(&'a str, Traffic, bool); 2]) -> [(&'a str, Traffic, bool); 2] {
+fn untracked(traffic: [(&str, Traffic, bool); 2]) -> [(&str, Traffic, bool); 2] {
     traffic.map(|(what, traffic, _)| (what, traffic, false))
 }
 
