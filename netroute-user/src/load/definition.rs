@@ -155,10 +155,7 @@ pub(super) enum Found {
     Maps { resized: BTreeSet<&'static str> },
 }
 
-pub(super) fn found(
-    folder: &Path,
-    wanted: &BTreeMap<&'static str, Definition>,
-) -> Result<Found, LoadError> {
+pub(super) fn found(folder: &Path, wanted: &BTreeMap<&'static str, Definition>) -> Result<Found, LoadError> {
     let mut resized = BTreeSet::new();
     for (&name, definition) in wanted {
         let path = folder.join(name);
