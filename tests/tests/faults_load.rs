@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
-    agent::{Agent, eventually},
+    agent::{Agent, eventually, program},
     faults::{Census, PATIENCE, RATE, await_equal, lost_nothing, mirrored, seeded},
     traffic::UdpStream,
     transit::{BEYOND, Transit},
@@ -243,4 +243,25 @@ fn r9_custom_routes_as_fast_as_they_are_taken() -> Result<()> {
     ensure!(there(&agent)? == wanted, "after a restart {:?} instead of {wanted:?}", there(&agent)?);
     await_equal(&agent)?;
     lost_nothing("custom routes as fast as they are taken", stream).map(drop)
+}
+
+/// The routes that must be there do not fit: the agent does not serve, and every command is told so at once.
+#[test]
+fn an_agent_that_cannot_fill_its_maps_says_so() -> Result<()> {
+    let transit = Transit::pair()?;
+    let node = &transit.node;
+    node.configure("limits: {routes4: 4}")?;
+    let mut command = node.ns.command(program()?);
+    command.arg("--socket").arg(&node.socket).args(["agent", "--config"]).arg(&node.config);
+    let mut child = command.stderr(std::process::Stdio::null()).spawn()?;
+    let told = eventually("the agent to say why it does not go on", PATIENCE, || {
+        let said = node.cli(&["status"])?;
+        Ok(said.code == 1 && said.stderr.contains("starting") && said.stderr.contains("limits.routes4"))
+    });
+    let refused = node.cli(&["route", "list"]).and_then(|said| said.refused(1));
+    child.kill()?;
+    child.wait()?;
+    told?;
+    ensure!(refused?.contains("starting"));
+    Ok(())
 }

@@ -80,6 +80,10 @@ impl Answer {
 impl Agent {
     /// Takes a request; gives back a request to remove everything and end, which is not done here.
     pub fn on_request(&mut self, request: Request) -> Option<Reply<()>> {
+        if self.attached.is_none() {
+            request.refuse(self.starting());
+            return None;
+        }
         match request {
             Request::AddRoute { route, reply } => self.add(route, reply),
             Request::ImportRoutes { routes, reply } => {
@@ -137,6 +141,14 @@ impl Agent {
             Request::Detach { reply } => return Some(reply),
         }
         None
+    }
+
+    /// What is said to everybody until the maps are filled and the programs attached.
+    fn starting(&self) -> Refusal {
+        Refusal::new(match &self.apply_problem {
+            Some(reason) => format!("the agent is starting and cannot go on: {reason}"),
+            None => "the agent is starting: try again when its maps are filled".to_owned(),
+        })
     }
 
     fn add(&mut self, route: CustomRoute, reply: Reply<RouteView>) {

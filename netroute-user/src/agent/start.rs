@@ -185,14 +185,15 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     let mut feeds =
         Feeds { watch, manifests, sets, requests, conflicts, passes, health_ports, probes, probe_events };
 
+    let (stop, stopped) = oneshot::channel::<()>();
+    let probe = agent.config.probe;
+    let shutdown = async { drop(stopped.await) };
+    // Answers from now on, if only that the agent is starting, and why it does not go on.
+    let api = tokio::spawn(server::serve(listener, sender.clone(), probe, shutdown));
     fill(&mut agent, &mut feeds).await?;
     attach(&mut agent, loaded)?;
     tokio::spawn(kernel_tasks::sweep(swept, pass));
     let checks = tokio::spawn(health_check::serve(agent.outlets.checks.subscribe(), problems));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let probe = agent.config.probe;
-    let shutdown = async { drop(stopped.await) };
-    let api = tokio::spawn(server::serve(listener, sender.clone(), probe, shutdown));
     let metrics = metrics.map(|listener| tokio::spawn(metrics::serve(listener, sender)));
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

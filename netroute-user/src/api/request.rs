@@ -132,3 +132,27 @@ pub enum Request {
         reply: Reply<()>,
     },
 }
+
+impl Request {
+    /// Answers that nothing is done. A client that hung up needs no answer.
+    pub fn refuse(self, refusal: Refusal) {
+        let no = refusal;
+        match self {
+            Self::AddRoute { reply, .. } => drop(reply.send(Err(no))),
+            Self::RemoveRoute { reply, .. } | Self::ListRoutes { reply, .. } => drop(reply.send(Err(no))),
+            Self::ImportRoutes { reply, .. } => drop(reply.send(Err(no))),
+            Self::ExportRoutes { reply, .. } => drop(reply.send(Err(no))),
+            Self::RouteGet { reply, .. } => drop(reply.send(Err(no))),
+            Self::NextHops { reply } => drop(reply.send(Err(no))),
+            Self::Services { reply, .. } => drop(reply.send(Err(no))),
+            Self::Flows { reply, .. } => drop(reply.send(Err(no))),
+            Self::FlushFlows { reply, .. } => drop(reply.send(Err(no))),
+            Self::Drops { reply } => drop(reply.send(Err(no))),
+            Self::Status { reply } => drop(reply.send(Err(no))),
+            Self::Doctor { reply } => drop(reply.send(Err(no))),
+            Self::Diff { reply } => drop(reply.send(Err(no))),
+            Self::Metrics { reply } => drop(reply.send(Err(no))),
+            Self::Detach { reply } => drop(reply.send(Err(no))),
+        }
+    }
+}

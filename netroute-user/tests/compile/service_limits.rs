@@ -67,6 +67,22 @@ fn what_does_not_fit_is_refused_with_the_key_to_raise() {
     );
 }
 
+/// Each address has two entries of its own beside those of its ports.
+#[test]
+fn addresses_need_room_too_and_keep_nobody_else_from_it() {
+    for (front_ends, served) in [(1, 0), (3, 0), (4, 1), (7, 1), (8, 2)] {
+        let mut world = World::appliance();
+        world.limits = Limits { front_ends, ..Limits::DEFAULT };
+        for (address, name) in [(NEW, "new"), (OLD, "old")] {
+            world.service(address, &spec(name, &["10.244.1.10"]));
+            world.selection.addresses.insert(address.parse().expect("address"), false);
+        }
+        let compiled = world.install();
+        assert_eq!(check_capacity(&compiled.image, &world.limits), Ok(()));
+        assert_eq!(compiled.services.refused.len(), 2 - served, "with {front_ends}");
+    }
+}
+
 #[test]
 fn more_endpoints_than_a_table_has_slots_are_refused() {
     let endpoints: Vec<String> = (0u32..65_538)

@@ -40,10 +40,10 @@ pub fn build(inputs: &Inputs<'_>, interfaces: &Interfaces) -> (ServiceImage, Ser
         limits,
         before,
         installed: &installed,
+        addresses: addresses(selection),
         backends: Backends::new(before, &installed, limits.backends),
         slots: Slots::new(limits.slots, &before.blocks),
         image: ServiceImage {
-            front_ends: addresses(selection),
             masquerade: masquerade(inputs, interfaces),
             timers: Some(inputs.nat.timers),
             ..ServiceImage::default()
@@ -66,6 +66,7 @@ pub fn build(inputs: &Inputs<'_>, interfaces: &Interfaces) -> (ServiceImage, Ser
             refused.insert((*port).clone(), reason);
         }
     }
+    builder.other_addresses();
     (builder.finish(), Services { ids, refused, ..Services::default() })
 }
 
@@ -73,6 +74,8 @@ struct Builder<'a> {
     limits: Limits,
     before: &'a ServiceImage,
     installed: &'a Installed,
+    /// The entries that say of an address as a whole that it is a Service's.
+    addresses: BTreeMap<FrontEndKey, FrontEnd>,
     backends: Backends<'a>,
     slots: Slots,
     image: ServiceImage,
@@ -98,7 +101,8 @@ impl Builder<'_> {
     fn port(&mut self, service: u32, front_ends: &[(FrontEndKey, &FrontEndSpec)]) -> Result<(), Refused> {
         let ranges = front_ends.iter().flat_map(|(_, spec)| &spec.source_ranges);
         let ranges: BTreeSet<_> = ranges.map(|range| source_range(service, range)).collect();
-        self.has_room(service, front_ends, ranges.len())?;
+        let addresses = self.addresses_of(front_ends);
+        self.has_room(service, front_ends, addresses.len(), ranges.len())?;
         let sets: BTreeSet<&Endpoints> = front_ends.iter().map(|(_, spec)| &spec.endpoints).collect();
         let sets = sets.into_iter().filter(|endpoints| !endpoints.is_empty());
         let places: Result<Vec<(&Endpoints, Place)>, Refused> =
@@ -108,6 +112,7 @@ impl Builder<'_> {
             blocks.insert(endpoints, self.block(service, endpoints, &place)?);
         }
         self.image.source_ranges.extend(ranges);
+        self.image.front_ends.extend(addresses);
         for (key, spec) in front_ends {
             let (block, size) = blocks.get(&spec.endpoints).copied().unwrap_or_default();
             let affinity =
@@ -123,10 +128,11 @@ impl Builder<'_> {
         &self,
         service: u32,
         front_ends: &[(FrontEndKey, &FrontEndSpec)],
+        addresses: usize,
         ranges: usize,
     ) -> Result<(), Refused> {
         let Limits { front_ends: most_front_ends, source_ranges, backends, .. } = self.limits;
-        if self.image.front_ends.len() + front_ends.len() > most_front_ends as usize {
+        if self.image.front_ends.len() + addresses + front_ends.len() > most_front_ends as usize {
             return Err(Refused::FrontEnds { limit: most_front_ends });
         }
         if self.image.source_ranges.len() + ranges > source_ranges as usize {
@@ -173,6 +179,23 @@ impl Builder<'_> {
         let size = u32::try_from(block.len()).unwrap_or(u32::MAX);
         self.image.blocks.insert(first, block);
         Ok((first, size))
+    }
+
+    /// Entries of the addresses of these front ends that are not in the image yet.
+    fn addresses_of(&self, front_ends: &[(FrontEndKey, &FrontEndSpec)]) -> BTreeMap<FrontEndKey, FrontEnd> {
+        let whole = front_ends.iter().map(|(key, _)| FrontEndKey { port: 0, protocol: 0, ..*key });
+        let missing = whole.filter(|key| !self.image.front_ends.contains_key(key));
+        missing.filter_map(|key| Some((key, *self.addresses.get(&key)?))).collect()
+    }
+
+    /// Addresses without a port that is served take what room is left: what comes to them is refused.
+    fn other_addresses(&mut self) {
+        for (key, front_end) in std::mem::take(&mut self.addresses) {
+            let front_ends = &mut self.image.front_ends;
+            if front_ends.contains_key(&key) || front_ends.len() < self.limits.front_ends as usize {
+                front_ends.insert(key, front_end);
+            }
+        }
     }
 
     fn finish(mut self) -> ServiceImage {
