@@ -4,10 +4,10 @@
 //! the maps of another version are pinned in another folder, so an upgrade loads beside them.
 
 /// Version of the map layouts; part of the pin path.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Folder below the BPF file system where maps and links of this ABI version are pinned.
-pub const PIN_FOLDER: &str = "v3";
+pub const PIN_FOLDER: &str = "v4";
 
 pub const MAP_ROUTES4: &str = "ROUTES4";
 pub const MAP_ROOT4: &str = "ROOT4";
@@ -34,6 +34,12 @@ pub const MAP_OPENING6: &str = "OPENING6";
 pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
 pub const MAP_PEERS: &str = "PEERS";
 pub const MAP_SOCKETS: &str = "SOCKETS";
+pub const MAP_SOURCES: &str = "SOURCES";
+pub const MAP_EGRESS: &str = "EGRESS";
+pub const MAP_EGRESS_RULES: &str = "EGRESS_RULES";
+pub const MAP_EGRESS_POLICIES: &str = "EGRESS_POLICIES";
+pub const MAP_EGRESS_STATS: &str = "EGRESS_STATS";
+pub const MAP_SNAT: &str = "SNAT";
 
 /// The global constant in `.rodata` that makes an XDP program the program of one NIC.
 pub const GLOBAL_NIC: &str = "NIC";
@@ -43,6 +49,7 @@ pub const GLOBAL_NAMES_ERRORS: &str = "NAMES_ERRORS";
 pub const PROGRAM_XDP_NIC: &str = "xdp_nic";
 pub const PROGRAM_TC_NIC: &str = "tc_nic";
 pub const PROGRAM_TC_POD: &str = "tc_pod";
+pub const PROGRAM_TC_OUT: &str = "tc_out";
 
 /// The programs of sockets.
 pub const SOCKET_PROGRAMS: [&str; 8] = [
@@ -83,6 +90,16 @@ pub const DEFAULT_OPENING6: u32 = 16_384;
 pub const MAX_FRAGMENTS: u32 = 2_048;
 /// Sockets that were translated; one for each of TCP, two for UDP.
 pub const DEFAULT_SOCKETS: u32 = 16_384;
+/// Addresses of this node's pods, and of the node.
+pub const DEFAULT_SOURCES: u32 = 1_024;
+/// Destination prefixes of all identities together.
+pub const DEFAULT_EGRESS: u32 = 4_096;
+/// Of all destinations together.
+pub const DEFAULT_EGRESS_RULES: u32 = 4_096;
+/// The default policy counts as one.
+pub const DEFAULT_EGRESS_POLICIES: u32 = 256;
+/// Of all policies together.
+pub const DEFAULT_SNAT: u32 = 256;
 /// Slots of the device map that XDP redirects through.
 pub const MAX_PORTS: u32 = 64;
 

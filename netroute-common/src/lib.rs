@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod abi;
 pub mod checksum;
+pub mod egress;
 pub mod hash;
 #[cfg(feature = "host")]
 pub mod host;

@@ -11,16 +11,19 @@ pub enum Hook {
     TcNic = 1,
     /// TC ingress on a pod's host veth: what the pod sends.
     TcPod = 2,
+    /// TC egress on a NIC: what processes of the node send, and what the kernel forwards.
+    TcOut = 3,
 }
 
 impl Hook {
-    pub const ALL: [Self; 3] = [Self::XdpNic, Self::TcNic, Self::TcPod];
+    pub const ALL: [Self; 4] = [Self::XdpNic, Self::TcNic, Self::TcPod, Self::TcOut];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::XdpNic => "xdp-nic",
             Self::TcNic => "tc-nic",
             Self::TcPod => "tc-pod",
+            Self::TcOut => "tc-out",
         }
     }
 }
@@ -131,6 +134,26 @@ reasons! {
     EchoAnswered = 36 "echo-answered",
     /// Of a Service, and larger than the MTU of its way: refused with that MTU.
     ServiceTooBig = 37 "service-too-big",
+    /// An egress policy denies it: dropped.
+    EgressDenied = 38 "egress-denied",
+    /// An egress policy denies it and says so: refused.
+    EgressRejected = 39 "egress-rejected",
+    /// Its egress policy asks for what this node does not have now: dropped.
+    EgressDegraded = 40 "egress-degraded",
+    /// From a pod whose labels are not known yet, while policies go by labels: dropped.
+    EgressUnknownSource = 41 "egress-unknown-source",
+    /// To be translated on its way out, and of a protocol that cannot be: dropped.
+    EgressProtocol = 42 "egress-protocol",
+    /// The path that the flow's address belongs to is gone: dropped, and the flow ended.
+    EgressPathGone = 43 "egress-path-gone",
+    /// Fragment on its way out, whose first was not seen: dropped.
+    EgressFragment = 44 "egress-fragment",
+    /// No address of the policy is one of the interface that the packet leaves by: dropped.
+    EgressNoAddress = 45 "egress-no-address",
+    /// Not an address of the pod that sent it: dropped.
+    SpoofedSource = 46 "spoofed-source",
+    /// Sent by the node, nothing to do with it.
+    Outgoing = 47 "outgoing",
 }
 
 /// What becomes of a packet that is not forwarded.
@@ -145,7 +168,11 @@ impl Reason {
     /// Each reason has one.
     pub const fn fate(self) -> Fate {
         match self {
-            Self::NoEndpoint | Self::NoServicePort | Self::EchoAnswered | Self::ServiceTooBig => Fate::Answer,
+            Self::NoEndpoint
+            | Self::NoServicePort
+            | Self::EchoAnswered
+            | Self::ServiceTooBig
+            | Self::EgressRejected => Fate::Answer,
             Self::RefusedSilently
             | Self::NoLocalEndpoint
             | Self::SourceNotAllowed
@@ -155,7 +182,15 @@ impl Reason {
             | Self::NoMasqueradeAddress
             | Self::ServiceFragment
             | Self::ServiceProtocol
-            | Self::EndpointUnreachable => Fate::Drop,
+            | Self::EndpointUnreachable
+            | Self::EgressDenied
+            | Self::EgressDegraded
+            | Self::EgressUnknownSource
+            | Self::EgressProtocol
+            | Self::EgressPathGone
+            | Self::EgressFragment
+            | Self::EgressNoAddress
+            | Self::SpoofedSource => Fate::Drop,
             _ => Fate::Pass,
         }
     }

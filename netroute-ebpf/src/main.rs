@@ -7,6 +7,7 @@
 #![expect(internal_features, reason = "the target has the instruction, `core` no safe name for it")]
 
 mod action;
+mod egress;
 mod frame;
 mod maps;
 mod services;

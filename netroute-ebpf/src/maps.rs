@@ -4,12 +4,15 @@ use aya_ebpf::btf_maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArra
 use aya_ebpf::macros::btf_map;
 use netroute_common::abi;
 use netroute_common::layout::config::Nic;
+use netroute_common::layout::egress::{
+    EgressCounter, EgressPrefix, EgressRule, Identity, Policy, RuleSet, SnatAddress,
+};
 use netroute_common::layout::flow::{
     Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, Masquerade, PeerKey, Timers,
 };
 use netroute_common::layout::route::{Group, NextHop, Prefix4, Prefix6, Route};
 use netroute_common::layout::service::{
-    Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange,
+    Address, Affinity, AffinityKey, Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange,
 };
 use netroute_common::layout::socket::{SocketKey, SocketPeer};
 use netroute_common::layout::stats::Counter;
@@ -93,6 +96,25 @@ pub static PEERS: HashMap<PeerKey, u32, { abi::DEFAULT_NEXTHOPS as usize }> = Ha
 
 #[btf_map]
 pub static SOCKETS: LruHashMap<SocketKey, SocketPeer, { abi::DEFAULT_SOCKETS as usize }> = LruHashMap::new();
+
+#[btf_map]
+pub static SOURCES: HashMap<Address, Identity, { abi::DEFAULT_SOURCES as usize }> = HashMap::new();
+
+#[btf_map]
+pub static EGRESS: LpmTrie<EgressPrefix, RuleSet, { abi::DEFAULT_EGRESS as usize }> = LpmTrie::new();
+
+#[btf_map]
+pub static EGRESS_RULES: Array<EgressRule, { abi::DEFAULT_EGRESS_RULES as usize }> = Array::new();
+
+#[btf_map]
+pub static EGRESS_POLICIES: Array<Policy, { abi::DEFAULT_EGRESS_POLICIES as usize }> = Array::new();
+
+#[btf_map]
+pub static EGRESS_STATS: PerCpuArray<EgressCounter, { abi::DEFAULT_EGRESS_POLICIES as usize }> =
+    PerCpuArray::new();
+
+#[btf_map]
+pub static SNAT: Array<SnatAddress, { abi::DEFAULT_SNAT as usize }> = Array::new();
 
 /// Not shared with user space, and not pinned.
 #[btf_map]

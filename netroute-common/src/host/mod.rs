@@ -4,6 +4,7 @@
 //! the logic can tell the difference (limits of offsets, zeroed array entries); it must not know
 //! where the tables came from.
 
+pub mod egress;
 mod lpm;
 mod packet;
 mod services;

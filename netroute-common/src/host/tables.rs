@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::egress::HostEgress;
 use super::lpm::Lpm;
 use super::services::HostServices;
 use crate::abi;
@@ -49,6 +50,7 @@ pub struct HostTables {
     ports: BTreeSet<u32>,
     counted: RefCell<Counted>,
     pub services: HostServices,
+    pub egress: HostEgress,
 }
 
 static ZERO_GROUP: Group =
@@ -85,6 +87,7 @@ impl HostTables {
             ports: ports.into_iter().collect(),
             counted: RefCell::default(),
             services: HostServices::default(),
+            egress: HostEgress::default(),
         };
         for (address, length, route) in routes {
             tables.set_route(address, length, route);

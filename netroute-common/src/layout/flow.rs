@@ -118,6 +118,9 @@ pub const FLOW_CLIENT_FIN: u8 = 1 << 1;
 pub const FLOW_BACKEND_FIN: u8 = 1 << 2;
 /// An answer was seen.
 pub const FLOW_ANSWERED: u8 = 1 << 3;
+/// Of no Service: an egress policy let it out. `backend` is an index into `EGRESS_POLICIES`, `generation` that
+/// of the default policy, and `back`, in the entry of the pod's packets, where those leave by.
+pub const FLOW_EGRESS: u8 = 1 << 4;
 
 /// Seconds that a flow is kept after its last packet, by state: the value of `TIMERS`, an array of one.
 #[derive(

@@ -2,6 +2,7 @@
 //! field's type says otherwise. Addresses are octets in network order.
 
 pub mod config;
+pub mod egress;
 pub mod flow;
 #[cfg(feature = "user")]
 pub mod pod;
