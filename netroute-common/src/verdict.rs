@@ -218,6 +218,8 @@ pub enum Exit {
     Interface(u32),
     /// To the other end of the pod veth with this index (TC only).
     Pod(u32),
+    /// Out of the NIC that it was about to leave by (TC egress only).
+    Onward,
 }
 
 /// The end of every packet's way through a program.

@@ -15,6 +15,8 @@ pub struct Skb {
 
 /// Headers the fast path may read or write: Ethernet, IPv6, and the first bytes of TCP.
 const HEADERS: usize = ETH_LEN + 40 + 20;
+/// `skb->tc_index` (16 bits) of a packet that was judged.
+const JUDGED: u32 = 0x6e72;
 /// `skb->pkt_type` of a frame to this host (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
 
@@ -43,6 +45,26 @@ impl Skb {
     pub fn ifindex(&self) -> u32 {
         // SAFETY: the context is valid for the whole run of the program.
         unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+
+    /// Marks the packet as judged, for the program at the egress of the NIC that it is redirected to. No pod can:
+    /// each packet's mark is written here on its way in.
+    #[inline(always)]
+    pub fn mark(&mut self, judged: bool) {
+        // SAFETY: as in `ifindex`; `tc_index` is the traffic control's own.
+        unsafe { (*self.ctx.skb.skb).tc_index = if judged { JUDGED } else { 0 } };
+    }
+
+    /// Whether the packet has the mark, which it loses.
+    #[inline(always)]
+    pub fn take_mark(ctx: &TcContext) -> bool {
+        // SAFETY: as in `mark`.
+        let skb = unsafe { &mut *ctx.skb.skb };
+        let judged = skb.tc_index == JUDGED;
+        if judged {
+            skb.tc_index = 0;
+        }
+        judged
     }
 
     #[inline(always)]

@@ -23,12 +23,9 @@ const QUOTED: usize = 8;
 
 /// An IP version as far as answers are made in it.
 pub trait Answering: Family + Copy {
-    const ICMP: u8;
-    /// Types.
-    const ECHO_REQUEST: u8;
-    const ECHO_REPLY: u8;
     /// Types and codes.
     const PORT_UNREACHABLE: u16;
+    const PROHIBITED: u16;
     const TOO_BIG: u16;
 
     fn is_error(kind: u8) -> bool;
@@ -64,6 +61,7 @@ pub fn answer<F: Answering, P: Packet>(packet: &mut P, reason: Reason, mtu: u32)
     match transport {
         PROTOCOL_TCP => reset::<F, P>(packet),
         PROTOCOL_ICMP | PROTOCOL_ICMPV6 => None,
+        _ if reason == Reason::EgressRejected => error::<F, P>(packet, F::PROHIBITED, [Be16::new(0); 2]),
         _ => error::<F, P>(packet, F::PORT_UNREACHABLE, [Be16::new(0); 2]),
     }
 }
@@ -153,10 +151,9 @@ fn turn<F: Answering, P: Packet>(packet: &mut P, protocol: u8, bytes: usize) -> 
 }
 
 impl Answering for Ipv4 {
-    const ICMP: u8 = PROTOCOL_ICMP;
-    const ECHO_REQUEST: u8 = 8;
-    const ECHO_REPLY: u8 = 0;
     const PORT_UNREACHABLE: u16 = 0x0303;
+    /// RFC 1812 section 5.2.7.1.
+    const PROHIBITED: u16 = 0x030d;
     const TOO_BIG: u16 = 0x0304;
 
     #[inline(always)]
@@ -209,10 +206,8 @@ impl Answering for Ipv4 {
 }
 
 impl Answering for Ipv6 {
-    const ICMP: u8 = PROTOCOL_ICMPV6;
-    const ECHO_REQUEST: u8 = 128;
-    const ECHO_REPLY: u8 = 129;
     const PORT_UNREACHABLE: u16 = 0x0104;
+    const PROHIBITED: u16 = 0x0101;
     const TOO_BIG: u16 = 0x0200;
 
     #[inline(always)]
