@@ -79,6 +79,8 @@ impl Attachments {
     /// # Errors
     /// [`AttachError::ForeignXdp`] if somebody else's XDP program is there; it is left alone.
     pub fn attach_nic(&mut self, nic: &NicDevice) -> Result<Mode, AttachError> {
+        // First what keeps packets in that must not leave as they are.
+        self.attach_tc(Hook::TcOut, abi::PROGRAM_TC_OUT, nic.ifindex, &nic.name)?;
         self.attach_tc(Hook::TcNic, abi::PROGRAM_TC_NIC, nic.ifindex, &nic.name)?;
         self.attached.remove(&(nic.ifindex, Hook::XdpNic));
         let failed = |source| AttachError::Load { interface: nic.name.clone(), source: Box::new(source) };
@@ -112,7 +114,7 @@ impl Attachments {
             let failed =
                 |source| AttachError::Unpin { interface: interface.clone(), path: pin.path.clone(), source };
             if pin.hold == Hold::Filter {
-                filter::detach(ifindex).map_err(failed)?;
+                filter::detach(ifindex, pin.hook).map_err(failed)?;
             }
             links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }
@@ -191,7 +193,7 @@ impl Attachments {
             }
             let failed = |source| LoadError::Folder { operation: "remove", path: pin.path.clone(), source };
             if pin.hold == Hold::Filter {
-                filter::detach(pin.ifindex).map_err(failed)?;
+                filter::detach(pin.ifindex, pin.hook).map_err(failed)?;
             }
             links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }

@@ -101,6 +101,7 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
         Exit::SameNic => ExitText::SameNic,
         Exit::Port(_) | Exit::Interface(_) => ExitText::Interface,
         Exit::Pod(_) => ExitText::Pod,
+        Exit::Onward => ExitText::Onward,
     });
     let after = host.counted();
     let id = more(&counted.next_hops, &after.next_hops).context("forwarded, but no next hop counted")?;

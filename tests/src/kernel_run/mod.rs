@@ -31,7 +31,7 @@ use stage::Stage;
 #[derive(Debug)]
 pub struct Unable(pub String);
 
-/// All three programs, loaded and attached to nothing.
+/// All programs of packets, loaded and attached to nothing.
 pub struct KernelBench {
     object: Ebpf,
     maps: Maps,
@@ -100,7 +100,7 @@ impl KernelBench {
             .with_context(|| format!("cannot load {}: is it built? `cargo xtask build`", path.display()))?;
         let program = object.program_mut(abi::PROGRAM_XDP_NIC).context("no XDP program in the object")?;
         <&mut Xdp>::try_from(program)?.load()?;
-        for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
+        for name in abi::CLASSIFIERS {
             let program = object.program_mut(name).with_context(|| format!("no program {name}"))?;
             <&mut SchedClassifier>::try_from(program)?.load()?;
         }
@@ -120,7 +120,7 @@ impl KernelBench {
             (xdp_action(ran.return_value), ran.data_size_out)
         } else {
             ensure!(!input.nic_vlan_tag, "a test run cannot set a tag outside of the frame");
-            let name = if hook == Hook::TcNic { abi::PROGRAM_TC_NIC } else { abi::PROGRAM_TC_POD };
+            let name = abi::program(hook);
             let program = self.object.program(name).with_context(|| format!("no program {name}"))?;
             let context = skb_context(input);
             options.ctx_in = Some(&context);

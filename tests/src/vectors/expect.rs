@@ -75,6 +75,8 @@ pub enum ExitText {
     /// By the next hop's interface: through its slot of `PORTS` in XDP, by its index at TC.
     Interface,
     Pod,
+    /// Out of the NIC that it was about to leave by, at TC egress.
+    Onward,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +131,7 @@ impl Expect {
             (ExitText::Interface, Hook::XdpNic) => (Action::Redirect, Exit::Port(next_hop.port)),
             (ExitText::Interface, _) => (Action::Redirect, Exit::Interface(next_hop.ifindex)),
             (ExitText::Pod, Hook::TcNic | Hook::TcPod) => (Action::Redirect, Exit::Pod(next_hop.ifindex)),
+            (ExitText::Onward, Hook::TcOut) => (Action::Pass, Exit::Onward),
             (exit, _) => bail!("no exit {exit:?} at {}", hook.name()),
         };
         frame[0..6].copy_from_slice(&next_hop.destination_mac);

@@ -32,6 +32,7 @@ impl Action {
             // At TC an answer is redirected to the interface that it came from.
             Verdict::Answer(_) if hook != Hook::XdpNic => Self::Redirect,
             Verdict::Answer(_) | Verdict::Forward(Exit::SameNic) => Self::Reflect,
+            Verdict::Forward(Exit::Onward) => Self::Pass,
             Verdict::Forward(Exit::Port(_) | Exit::Interface(_) | Exit::Pod(_)) => Self::Redirect,
         }
     }
