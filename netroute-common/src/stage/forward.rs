@@ -8,7 +8,9 @@ use super::family::Family;
 use super::serve::Decision;
 use super::stages::Stages;
 use super::tuple::Tuple;
+use crate::egress::Egress;
 use crate::hash::Hash;
+use crate::layout::egress::{DEFAULT_POLICY, POLICY_OWN_SOURCES};
 use crate::layout::flow::Back;
 use crate::layout::route::{
     FIRST_FREE_ID, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED, KIND_POD, KIND_SERVICE,
@@ -103,13 +105,14 @@ pub(super) fn carry<F: Answering, P: Packet, T: Stages<P>>(
 /// A pod sends from its own addresses (E6). Where the route table does not say whose one is, the kernel
 /// looks after it. What a router does not forward (neighbour discovery, say) goes nowhere anyway.
 #[inline(always)]
-fn own_source<F: Family, P: Packet, T: Tables>(
+fn own_source<F: Family, P: Packet, T: Tables + Egress>(
     packet: &P,
     tables: &T,
     arrival: Arrival,
     destination: u8,
 ) -> Result<(), Reason> {
-    if destination == KIND_NOT_FORWARDED {
+    let checks = tables.policy(DEFAULT_POLICY).is_some_and(|policy| policy.flags & POLICY_OWN_SOURCES != 0);
+    if !checks || destination == KIND_NOT_FORWARDED {
         return Ok(());
     }
     let source = packet.get::<F>(ETH_LEN).ok_or(Reason::Truncated)?.tuple((0, 0), 0).source();
