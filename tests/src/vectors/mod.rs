@@ -86,6 +86,7 @@ pub enum HookText {
     XdpNic,
     TcNic,
     TcPod,
+    TcOut,
 }
 
 impl HookText {
@@ -98,6 +99,7 @@ impl HookText {
             Self::XdpNic => Hook::XdpNic,
             Self::TcNic => Hook::TcNic,
             Self::TcPod => Hook::TcPod,
+            Self::TcOut => Hook::TcOut,
         }
     }
 
@@ -106,6 +108,7 @@ impl HookText {
             Hook::XdpNic => Self::XdpNic,
             Hook::TcNic => Self::TcNic,
             Hook::TcPod => Self::TcPod,
+            Hook::TcOut => Self::TcOut,
         }
     }
 }
