@@ -10,12 +10,13 @@ use crate::packet::Packet;
 use crate::services::{Place, Services};
 use crate::strides::route4;
 use crate::tables::Tables;
+use crate::wire::be::Be16;
 use crate::wire::eth::ETH_LEN;
 use crate::wire::icmp::ICMP_LEN;
 use crate::wire::ip::Ip;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::{Fragment6, Ipv6, NEXT_FRAGMENT};
-use crate::wire::l4::{PROTOCOL_TCP, Ports, TCP_FLAGS_AT, has_ports};
+use crate::wire::l4::{PROTOCOL_TCP, Ports, TCP_FLAGS_AT, checksum_at, has_ports};
 
 /// An IP version.
 pub trait Family: Ip + Sized {
@@ -98,13 +99,16 @@ pub fn transport_of<F: Family, P: Packet>(packet: &P, at_xdp: bool) -> Option<Tr
     (first && has_ports(protocol)).then_some(piece)
 }
 
-/// The tuple of a packet whose ports are there, and TCP's control bits (0 for other protocols).
+/// The tuple of a packet that has all that is rewritten with it, and TCP's control bits (0 for other protocols).
 #[inline(always)]
 pub fn tuple_of<F: Family, P: Packet>(packet: &P, transport: Transport) -> Option<(F::Tuple, u8)> {
     let Transport { protocol, at, .. } = transport;
     let ports: &Ports = packet.get(at)?;
     let (source, destination) = (ports.source.get(), ports.destination.get());
     let tuple = packet.get::<F>(ETH_LEN)?.tuple((source, destination), protocol);
+    if let Some(behind) = checksum_at(protocol) {
+        let _: &Be16 = packet.get(at.wrapping_add(behind))?;
+    }
     if protocol != PROTOCOL_TCP {
         return Some((tuple, 0));
     }

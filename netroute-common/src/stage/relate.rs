@@ -155,7 +155,7 @@ pub fn carry_related<F: Answering, P: Packet, S: Services>(
         _ => translate_addresses::<F, P>(packet, to),
     });
     match rewritten.flatten() {
-        None => Decision::refused(Reason::Truncated),
+        None => Decision::refused(Reason::ServiceProtocol),
         Some(()) if obstacle != Decision::NONE => Decision::refused(Reason::Translated),
         Some(()) => Decision::NONE,
     }

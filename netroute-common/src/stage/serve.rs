@@ -123,7 +123,7 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
     };
     let Some((tuple, tcp)) = tuple_of::<F, P>(packet, transport) else {
         let ours = destination == KIND_SERVICE;
-        return if ours { Decision::refused(Reason::Truncated) } else { Decision::NONE };
+        return if ours { Decision::refused(Reason::ServiceProtocol) } else { Decision::NONE };
     };
     let Transport { at, fragmented, identification, .. } = transport;
     let decision = F::scratch(tables, |scratch| {
@@ -249,7 +249,8 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
         // In XDP no number from memory: fewer places that the verifier must think of.
         let at = if asked.arrival.at_xdp::<P>() { F::TRANSPORT_AT } else { asked.at as usize };
         if translate::<F, P>(packet, at, &asked.tuple, to).is_none() {
-            return Decision::refused(Reason::Truncated);
+            // Half rewritten, maybe: nobody is to see it.
+            return Decision::refused(Reason::ServiceProtocol);
         }
         if P::AT_XDP != Some(true) && asked.fragmented {
             keep_fragment::<F, T>(tables, asked, to, (fragment, back));
