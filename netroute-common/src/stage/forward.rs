@@ -56,9 +56,9 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
             Way::find::<F, P, T>(packet, tables, arrival, route)
         }
     };
-    let (obstacle, mtu) = match &found {
-        Ok(way) => (way.obstacle::<F, P>(packet), way.next_hop.mtu),
-        Err(reason) => (Some(*reason), 0),
+    let (obstacle, mtu, ifindex) = match &found {
+        Ok(way) => (way.obstacle::<F, P>(packet), way.next_hop.mtu, way.next_hop.ifindex),
+        Err(reason) => (Some(*reason), 0, 0),
     };
     let way = match (found, obstacle) {
         (Ok(way), None) => way,
@@ -72,7 +72,7 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
             let carried = if related(decision) {
                 tables.carry_related::<F>(packet, decision, obstacle)
             } else {
-                tables.carry::<F>(packet, decision, obstacle, 0)
+                tables.carry::<F>(packet, decision, obstacle, ifindex)
             };
             let reason = carried.refusal().unwrap_or(reason);
             return Err(answered::<F, P, T>(packet, tables, arrival, reason, mtu));
@@ -82,7 +82,7 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
         let carried = if related(decision) {
             tables.carry_related::<F>(packet, decision, Decision::NONE)
         } else {
-            tables.carry::<F>(packet, decision, Decision::NONE, way.next_hop.ifindex)
+            tables.carry::<F>(packet, decision, Decision::NONE, ifindex)
         };
         if let Some(reason) = carried.refusal() {
             return Err(reason);
@@ -139,8 +139,7 @@ fn related(decision: Decision) -> bool {
     matches!(decision, Decision::ERROR | Decision::FRAGMENT)
 }
 
-/// The kernel would answer a packet that is too big with the endpoint's address, or take the node's own for
-/// a martian's.
+/// The kernel would answer a packet that is too big with the endpoint's address.
 #[inline(always)]
 fn too_big_for_service<F: Answering, P: Packet>(
     packet: &P,

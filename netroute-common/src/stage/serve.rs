@@ -4,12 +4,12 @@
 use super::answer::Answering;
 use super::family::{Family, Transport, transport_of, tuple_of};
 use super::follow::{Transition, begins_anew, carry_out, forget, is_quiet, refresh, transition};
-use super::open::{Chosen, back_to, choose};
+use super::open::{Chosen, From, back_to, choose};
 use super::stages::Stages;
 use super::translate::translate;
 use super::tuple::Tuple;
 use crate::layout::flow::{Back, FLOW_REPLY, Flow, Fragment, FragmentKey, PeerKey};
-use crate::layout::route::{KIND_NEIGHBOUR, KIND_SERVICE};
+use crate::layout::route::{KIND_LOCAL, KIND_NEIGHBOUR, KIND_SERVICE};
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::{Place, ServiceEvent, Services};
@@ -233,6 +233,10 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
             give_back::<F, T>(tables, decision);
             return obstacle;
         }
+        if reason == Reason::TooBig && becomes_the_nodes::<F, T>(tables, decision) {
+            give_back::<F, T>(tables, decision);
+            return Decision::refused(Reason::ServiceTooBig);
+        }
     }
     if decision == Decision::OPENS {
         let entered = tables.enter::<F>(ifindex);
@@ -258,6 +262,19 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
         if obstacle == Decision::NONE { Decision::NONE } else { Decision::refused(Reason::Translated) }
     });
     carried.unwrap_or(Decision::refused(Reason::TableInconsistent))
+}
+
+/// Whether the packet will be from an address of the node: coming from outside, the kernel takes that for a
+/// martian's and does not fragment it.
+#[inline(always)]
+fn becomes_the_nodes<F: Family, T: Tables + Services>(tables: &T, decision: Decision) -> bool {
+    let own = F::scratch(tables, |Scratch { to, chosen, .. }| {
+        if decision == Decision::OPENS {
+            return chosen.from != From::Client;
+        }
+        F::route_to(tables, &to.source()).is_some_and(|route| route.group == u32::from(KIND_LOCAL))
+    });
+    own == Some(true)
 }
 
 /// What is behind a first fragment goes the same way.
