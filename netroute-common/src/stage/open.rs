@@ -34,7 +34,7 @@ const STRIDE: u32 = 7919;
 /// From which a port is not a well-known one; another port is of the same class (RFC 4787 REQ-3).
 const FIRST_HIGH_PORT: u16 = 1024;
 /// First and number, where the client's address stays.
-const HIGH_PORTS: (u16, u16) = (FIRST_HIGH_PORT, u16::MAX.wrapping_sub(FIRST_HIGH_PORT));
+const HIGH_PORTS: (u16, u16) = (FIRST_HIGH_PORT, u16::MAX.wrapping_sub(FIRST_HIGH_PORT).wrapping_add(1));
 const LOW_PORTS: (u16, u16) = (1, 1023);
 /// Where the node's address takes its place: what Linux takes for itself and for others likewise.
 const LOW_MASQUERADE_PORTS: (u16, u16) = (600, 424);
