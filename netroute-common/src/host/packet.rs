@@ -26,6 +26,7 @@ pub struct HostPacket {
     segment: Option<u32>,
     vlan_tagged: bool,
     changes: Vec<WordChange>,
+    sums: Vec<Delta>,
 }
 
 impl HostPacket {
@@ -37,7 +38,8 @@ impl HostPacket {
             *to = *from;
         }
         let nic = Mac::new(nic);
-        Self { words, length: frame.len(), nic, segment: None, vlan_tagged: false, changes: Vec::new() }
+        let (changes, sums) = (Vec::new(), Vec::new());
+        Self { words, length: frame.len(), nic, segment: None, vlan_tagged: false, changes, sums }
     }
 
     /// The same as a GSO packet with `payload` bytes in each segment.
@@ -62,6 +64,11 @@ impl HostPacket {
     #[must_use]
     pub fn word_changes(&self) -> &[WordChange] {
         &self.changes
+    }
+
+    /// The same of changes of several words together.
+    pub fn words_changes(&self) -> &[Delta] {
+        &self.sums
     }
 }
 
@@ -104,7 +111,9 @@ impl Packet for HostPacket {
         self.segment
     }
 
-    fn words_changed(&mut self, _change: Delta) {}
+    fn words_changed(&mut self, change: Delta) {
+        self.sums.push(change);
+    }
 
     fn pull(&mut self, _length: usize) {}
 
