@@ -65,6 +65,7 @@ fn a_difference_is_reported() -> Result<()> {
         (Tampering::RouteCounter, "counters at"),
         (Tampering::ServiceCounter, "Services: "),
         (Tampering::FlowLost, "flows: "),
+        (Tampering::FragmentLost, "flows: "),
     ] {
         programs.how = how;
         let report = run(&mut programs, settings)?;
@@ -131,6 +132,7 @@ enum Tampering {
     RouteCounter,
     ServiceCounter,
     FlowLost,
+    FragmentLost,
 }
 
 /// The kernel, with one thing about it changed behind the comparison's back.
@@ -198,8 +200,10 @@ impl Programs for Tampered {
 
     fn flows(&self) -> Result<FlowSet> {
         let mut flows = self.bench.flows()?;
-        if self.how == Tampering::FlowLost {
-            flows.flows4.pop_last();
+        match self.how {
+            Tampering::FlowLost => drop(flows.flows4.pop_last()),
+            Tampering::FragmentLost => drop(flows.fragments.pop_last()),
+            _ => {}
         }
         Ok(flows)
     }

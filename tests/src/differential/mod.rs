@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 pub use fastrand::Rng;
 use netroute_common::host::{Counted, HostTables};
-use netroute_common::layout::flow::Flow;
+use netroute_common::layout::flow::{Flow, Fragment};
 use netroute_common::layout::service::{Affinity, ServiceCounter};
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
@@ -228,12 +228,13 @@ impl<'a> Round<'a> {
         Ok(None)
     }
 
-    /// Flows, affinity and the counters of Services, after all packets.
+    /// Flows, affinity, first fragments and the counters of Services, after all packets.
     fn left_behind(&mut self, report: &mut Report) -> Result<Option<String>> {
         let on_host = FlowSet {
             flows4: self.host.services.flows4.borrow().clone(),
             flows6: self.host.services.flows6.borrow().clone(),
             affinity: self.host.services.affinity.borrow().clone(),
+            fragments: self.host.services.fragments.borrow().clone(),
         };
         report.flows += on_host.flows4.len() + on_host.flows6.len();
         let in_kernel = timeless(&self.programs.flows()?);
@@ -254,6 +255,7 @@ fn timeless(flows: &FlowSet) -> FlowSet {
     let entries = flows.flows4.values_mut().chain(flows.flows6.values_mut());
     entries.for_each(|flow| *flow = Flow { seen: 0, touched: 0, ..*flow });
     flows.affinity.values_mut().for_each(|entry| *entry = Affinity { used: 0, ..*entry });
+    flows.fragments.values_mut().for_each(|first| *first = Fragment { seen: 0, ..*first });
     flows
 }
 
