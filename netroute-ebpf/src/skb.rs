@@ -4,8 +4,7 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::{bpf_csum_update, bpf_l4_csum_replace, bpf_skb_change_tail};
 use aya_ebpf::programs::TcContext;
 use netroute_common::checksum::Delta;
-use netroute_common::packet::{Header, Packet, TransportChange};
-use netroute_common::wire::eth::ETH_LEN;
+use netroute_common::packet::{HEADERS, Header, Packet, TransportChange};
 
 use crate::frame::bounded;
 
@@ -13,8 +12,6 @@ pub struct Skb {
     ctx: TcContext,
 }
 
-/// Headers the fast path may read or write: Ethernet, IPv6, and the first bytes of TCP.
-const HEADERS: usize = ETH_LEN + 40 + 20;
 /// `skb->pkt_type` of a frame to this host (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use netroute_common::host::{HostPacket, HostServices, HostTables};
 use netroute_common::layout::service::ServiceCounter;
+use netroute_common::packet::HEADERS;
 use netroute_common::pipeline::{Arrival, run};
 use netroute_common::verdict::{Hook, Verdict};
 use netroute_common::wire::eth::ETH_LEN;
@@ -123,6 +124,7 @@ pub fn judge(tables: &HostTables, hook: Hook, input: &Input) -> (Verdict, Vec<u8
 fn run_packet(tables: &HostTables, hook: Hook, input: &Input) -> (Verdict, HostPacket) {
     let mut packet = HostPacket::new(&input.frame, NIC_MAC);
     if hook != Hook::XdpNic {
+        packet = packet.with_linear(HEADERS);
         if let Some(segment) = input.segment {
             packet = packet.with_segment(segment);
         }
