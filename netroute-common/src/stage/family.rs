@@ -143,8 +143,10 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn quoted<P: Packet>(packet: &P) -> Option<(usize, u8)> {
         let ip: &Self = packet.get(Self::QUOTED_AT)?;
-        let at = Self::QUOTED_AT.wrapping_add(ip.header_length());
-        (ip.version() == 4 && ip.is_first()).then_some((at, ip.protocol))
+        let length = ip.header_length();
+        let whole = length >= size_of::<Self>();
+        (ip.version() == 4 && whole && ip.is_first())
+            .then_some((Self::QUOTED_AT.wrapping_add(length), ip.protocol))
     }
 
     #[inline(always)]
