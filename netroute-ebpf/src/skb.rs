@@ -124,6 +124,7 @@ impl Packet for Skb {
         let TransportChange { addresses, ports, udp, in_header } = change;
         // One's complement sums in the order in which they lie in memory.
         let addresses = u64::from(addresses.fold().to_be());
+        let same = ports.changes_nothing();
         let ports = u64::from(ports.fold().to_be());
         let flags = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
         let skb = self.ctx.skb.skb;
@@ -131,7 +132,7 @@ impl Packet for Skb {
         // the pseudo-header alone, and the helper leaves it alone for anything else.
         let changed = unsafe {
             bpf_l4_csum_replace(skb, at as u32, 0, addresses, flags | u64::from(BPF_F_PSEUDO_HDR)) == 0
-                && (ports == 0 || bpf_l4_csum_replace(skb, at as u32, 0, ports, flags) == 0)
+                && (same || bpf_l4_csum_replace(skb, at as u32, 0, ports, flags) == 0)
         };
         if !in_header {
             // For want of a header checksum that makes up for it, the sum over the whole packet is what
