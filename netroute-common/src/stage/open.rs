@@ -25,8 +25,8 @@ use crate::wire::l4::PROTOCOL_SCTP;
 const ATTEMPTS: u32 = 128;
 /// Of those, ports tried again that a flow without an answer has.
 const RECLAIMS: u32 = 32;
-/// How long that flow was quiet. More than [`TOUCH`]: while its client still sends, its entry for answers is
-/// never older than that.
+/// How old that flow's entry for answers is. While its client still sends, that is renewed every [`TOUCH`]: only
+/// what is older waits in vain.
 const IN_VAIN: u64 = 20 * NANOSECONDS;
 const _: () = assert!(IN_VAIN > TOUCH);
 /// Odd, and coprime to the usual sizes of ranges: neighbours in hash do not run after each other.
@@ -290,11 +290,12 @@ fn with_a_reclaimed_port<F: Answering, T: NewFlows>(tables: &T) -> bool {
     false
 }
 
-/// The entry for answers with another source port; false when there is none left.
+/// The entry for answers with another source port; false when there is none left. The first of the order comes
+/// last: it was tried where the client's own is none to choose from.
 #[inline(always)]
 fn next_port<F: Family, S: Services>(tables: &S, attempt: u32) -> bool {
     let more = F::scratch(tables, |Scratch { answers, chosen, .. }| {
-        answers.set_destination_port(chosen.port_at(attempt));
+        answers.set_destination_port(chosen.port_at(attempt.wrapping_add(1)));
         attempt < u32::from(chosen.ports)
     });
     more == Some(true)
@@ -368,3 +369,6 @@ fn add<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> D
     F::remove_flow(tables, Place::Opening, answers);
     Decision::refused(if fits { Reason::FlowTableFull } else { Reason::ServiceProtocol })
 }
+
+#[cfg(all(test, feature = "host"))]
+mod tests;
