@@ -118,7 +118,7 @@ reasons! {
     NoMasqueradeAddress = 27 "no-masquerade-address",
     /// Fragment of a packet to a Service, whose first was not seen: dropped.
     ServiceFragment = 28 "service-fragment",
-    /// To a Service, of a protocol that Services do not have, or with options, or an error about no flow: dropped.
+    /// To a Service, of a protocol that Services do not have, or with options, or cut short, or an error about no flow: dropped.
     ServiceProtocol = 29 "service-protocol",
     /// To a Service; the kernel sends it on, to the endpoint.
     Translated = 31 "translated",

@@ -10,8 +10,8 @@ use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::differential::{
-    DEFAULT_SEED, Programs, Settings, as_vector, dump, random_input, random_service_input, random_services,
-    random_tables, run,
+    DEFAULT_SEED, HOOKS, Programs, Settings, as_vector, dump, random_input, random_service_input,
+    random_services, random_tables, run,
 };
 use netroute_tests::kernel_run::{FlowSet, KernelBench, Unable};
 use netroute_tests::patience::patient;
@@ -65,6 +65,7 @@ fn a_difference_is_reported() -> Result<()> {
         (Tampering::RouteCounter, "counters at"),
         (Tampering::ServiceCounter, "Services: "),
         (Tampering::FlowLost, "flows: "),
+        (Tampering::FragmentLost, "flows: "),
     ] {
         programs.how = how;
         let report = run(&mut programs, settings)?;
@@ -83,7 +84,7 @@ fn a_dump_is_a_vector() -> Result<()> {
         random_services(&mut rng, &mut tables)?;
         let host = tables.on_host();
         let mut before = Vec::new();
-        for hook in Hook::ALL.into_iter().chain(Hook::ALL) {
+        for hook in HOOKS.into_iter().chain(HOOKS) {
             let input = if before.len() < 3 {
                 random_service_input(&mut rng, &tables, &host)?
             } else {
@@ -131,6 +132,7 @@ enum Tampering {
     RouteCounter,
     ServiceCounter,
     FlowLost,
+    FragmentLost,
 }
 
 /// The kernel, with one thing about it changed behind the comparison's back.
@@ -198,8 +200,10 @@ impl Programs for Tampered {
 
     fn flows(&self) -> Result<FlowSet> {
         let mut flows = self.bench.flows()?;
-        if self.how == Tampering::FlowLost {
-            flows.flows4.pop_last();
+        match self.how {
+            Tampering::FlowLost => drop(flows.flows4.pop_last()),
+            Tampering::FragmentLost => drop(flows.fragments.pop_last()),
+            _ => {}
         }
         Ok(flows)
     }

@@ -81,11 +81,17 @@ fn a_wrong_judge_of_errors_is_found_out() -> Result<()> {
     let ran = run_cases(&vector, &mut WrongHost { host: Host::default(), wrong: Wrong::Quoted }, false)?;
     let found = |line: &String| QUOTED_CHECKSUM.clone().all(|at| line.contains(&format!("; byte {at}: ")));
     assert!(ran.failures.iter().any(found), "{:?}", ran.failures);
+    // And one that leaves the checksum of an ICMPv6 error as it came.
+    let ran = run_cases(&vector, &mut WrongHost { host: Host::default(), wrong: Wrong::Icmp6 }, false)?;
+    let found = |line: &String| ICMP6_CHECKSUM.clone().all(|at| line.contains(&format!("; byte {at}: ")));
+    assert!(ran.failures.iter().any(found), "{:?}", ran.failures);
     Ok(())
 }
 
 /// Behind Ethernet, IPv4 and ICMP header, that of the IPv4 header quoted there.
 const QUOTED_CHECKSUM: Range<usize> = 52..54;
+/// Behind Ethernet and IPv6 header.
+const ICMP6_CHECKSUM: Range<usize> = 56..58;
 
 #[derive(Clone, Copy, Debug)]
 enum Wrong {
@@ -94,6 +100,11 @@ enum Wrong {
     Counter,
     Memory,
     Quoted,
+    Icmp6,
+}
+
+fn is_icmp6(frame: &[u8]) -> bool {
+    frame[12..14] == [0x86, 0xdd] && frame[20] == 58
 }
 
 fn is_icmp4(frame: &[u8]) -> bool {
@@ -132,7 +143,10 @@ impl Judge for WrongHost {
                 Wrong::Quoted if is_icmp4(&input.frame) => {
                     outcome.frame[QUOTED_CHECKSUM].copy_from_slice(&input.frame[QUOTED_CHECKSUM]);
                 }
-                Wrong::Quoted => {}
+                Wrong::Icmp6 if is_icmp6(&input.frame) => {
+                    outcome.frame[ICMP6_CHECKSUM].copy_from_slice(&input.frame[ICMP6_CHECKSUM]);
+                }
+                Wrong::Quoted | Wrong::Icmp6 => {}
             }
         }
         Ok(outcome)

@@ -61,9 +61,9 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
             Way::find::<F, P, T>(packet, tables, arrival, route)
         }
     };
-    let (obstacle, mtu) = match &found {
-        Ok(way) => (way.obstacle::<F, P>(packet), way.next_hop.mtu),
-        Err(reason) => (Some(*reason), 0),
+    let (obstacle, mtu, next_hop) = match &found {
+        Ok(way) => (way.obstacle::<F, P>(packet), way.next_hop.mtu, way.choice.id()),
+        Err(reason) => (Some(*reason), 0, 0),
     };
     let way = match (found, obstacle) {
         (Ok(way), None) => way,
@@ -74,12 +74,12 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
             }
             let reason = too_big_for_service::<F, P>(packet, arrival, decision, reason);
             let obstacle = Decision::refused(reason);
-            let carried = carry::<F, P, T>(packet, tables, decision, obstacle, 0);
+            let carried = carry::<F, P, T>(packet, tables, decision, obstacle, next_hop);
             let reason = carried.refusal().unwrap_or(reason);
             return Err(answered::<F, P, T>(packet, tables, arrival, reason, mtu));
         }
     };
-    let carried = carry::<F, P, T>(packet, tables, decision, Decision::NONE, way.choice.id());
+    let carried = carry::<F, P, T>(packet, tables, decision, Decision::NONE, next_hop);
     if let Some(reason) = carried.refusal() {
         return Err(reason);
     }
@@ -205,8 +205,7 @@ fn related(decision: Decision) -> bool {
     matches!(decision, Decision::ERROR | Decision::FRAGMENT)
 }
 
-/// The kernel would answer a packet that is too big with the endpoint's address, or take the node's own for
-/// a martian's.
+/// The kernel would answer a packet that is too big with the endpoint's address.
 #[inline(always)]
 fn too_big_for_service<F: Answering, P: Packet>(
     packet: &P,

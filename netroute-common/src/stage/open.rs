@@ -29,8 +29,8 @@ use crate::wire::l4::PROTOCOL_SCTP;
 const ATTEMPTS: u32 = 128;
 /// Of those, ports tried again that a flow without an answer has.
 const RECLAIMS: u32 = 32;
-/// How long that flow was quiet. More than [`TOUCH`]: while its client still sends, its entry for answers is
-/// never older than that.
+/// How old that flow's entry for answers is. While its client still sends, that is renewed every [`TOUCH`]: only
+/// what is older waits in vain.
 const IN_VAIN: u64 = 20 * NANOSECONDS;
 const _: () = assert!(IN_VAIN > TOUCH);
 /// Odd, and coprime to the usual sizes of ranges: neighbours in hash do not run after each other.
@@ -38,7 +38,7 @@ const STRIDE: u32 = 7919;
 /// From which a port is not a well-known one; another port is of the same class (RFC 4787 REQ-3).
 const FIRST_HIGH_PORT: u16 = 1024;
 /// First and number, where the client's address stays.
-const HIGH_PORTS: (u16, u16) = (FIRST_HIGH_PORT, u16::MAX.wrapping_sub(FIRST_HIGH_PORT));
+const HIGH_PORTS: (u16, u16) = (FIRST_HIGH_PORT, u16::MAX.wrapping_sub(FIRST_HIGH_PORT).wrapping_add(1));
 const LOW_PORTS: (u16, u16) = (1, 1023);
 /// Where the node's address takes its place: what Linux takes for itself and for others likewise.
 const LOW_MASQUERADE_PORTS: (u16, u16) = (600, 424);
@@ -343,11 +343,12 @@ fn with_a_reclaimed_port<F: Answering, T: NewFlows>(tables: &T) -> bool {
     false
 }
 
-/// The entry for answers with another source port; false when there is none left.
+/// The entry for answers with another source port; false when there is none left. The first of the order comes
+/// last: it was tried where the client's own is none to choose from.
 #[inline(always)]
 fn next_port<F: Family, S: Services>(tables: &S, attempt: u32) -> bool {
     let more = F::scratch(tables, |Scratch { answers, chosen, .. }| {
-        answers.set_destination_port(chosen.port_at(attempt));
+        answers.set_destination_port(chosen.port_at(attempt.wrapping_add(1)));
         attempt < u32::from(chosen.ports)
     });
     more == Some(true)
@@ -428,3 +429,6 @@ fn add<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F::Tup
     F::remove_flow(tables, Place::Opening, answers);
     Decision::refused(if fits { Reason::FlowTableFull } else { Reason::ServiceProtocol })
 }
+
+#[cfg(all(test, feature = "host"))]
+mod tests;

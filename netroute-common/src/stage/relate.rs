@@ -15,11 +15,16 @@ use crate::pipeline::Arrival;
 use crate::services::Services;
 use crate::verdict::{Hook, Reason};
 use crate::wire::eth::ETH_LEN;
-use crate::wire::icmp::{ICMP_LEN, Icmp};
+use crate::wire::icmp::Icmp;
+use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv6::{Fragment6, Ipv6};
 use crate::wire::l4::{Ports, has_ports};
 
-/// Up to the ports of a quoted IPv4 packet with all options it may have; of IPv6 it is less.
-const HEADERS: usize = ETH_LEN.wrapping_add(20).wrapping_add(ICMP_LEN).wrapping_add(60).wrapping_add(8);
+/// Up to eight bytes of the transport that a quoted IPv6 fragment has behind its header; of a quoted IPv4 packet
+/// with all options it may have it is less.
+const HEADERS: usize =
+    Ipv6::QUOTED_AT.wrapping_add(size_of::<Ipv6>()).wrapping_add(size_of::<Fragment6>()).wrapping_add(8);
+const _: () = assert!(HEADERS >= Ipv4::QUOTED_AT.wrapping_add(60).wrapping_add(8));
 
 /// Decides for a packet in which no ports were found.
 #[inline(always)]
@@ -168,7 +173,7 @@ pub fn carry_related<F: Answering, P: Packet, S: Services>(
         _ => translate_addresses::<F, P>(packet, to),
     });
     match rewritten.flatten() {
-        None => Decision::refused(Reason::Truncated),
+        None => Decision::refused(Reason::ServiceProtocol),
         Some(()) if obstacle != Decision::NONE => Decision::refused(Reason::Translated),
         Some(()) => Decision::NONE,
     }

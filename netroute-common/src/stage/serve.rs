@@ -5,7 +5,7 @@ use super::answer::Answering;
 use super::family::{Family, Transport, transport_of, tuple_of};
 use super::follow::{Transition, begins_anew, carry_out, forget, is_quiet, refresh, transition};
 use super::leave::Question;
-use super::open::{Chosen, back_to, choose};
+use super::open::{Chosen, From, back_to, choose};
 use super::stages::Stages;
 use super::translate::translate;
 use super::tuple::Tuple;
@@ -14,7 +14,7 @@ use crate::layout::egress::DEFAULT_POLICY;
 use crate::layout::flow::{
     Back, FLOW_EGRESS, FLOW_INBOUND, FLOW_REPLY, Flow, Fragment, FragmentKey, PeerKey,
 };
-use crate::layout::route::{KIND_NEIGHBOUR, KIND_SERVICE};
+use crate::layout::route::{KIND_LOCAL, KIND_NEIGHBOUR, KIND_SERVICE};
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::{Place, ServiceEvent, Services};
@@ -167,7 +167,7 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services + Egress>(
     }
     let Some((tuple, tcp)) = tuple_of::<F, P>(packet, transport) else {
         let ours = destination == KIND_SERVICE;
-        return if ours { Decision::refused(Reason::Truncated) } else { Decision::WITHOUT_PORTS };
+        return if ours { Decision::refused(Reason::ServiceProtocol) } else { Decision::WITHOUT_PORTS };
     };
     let Transport { at, fragmented, identification, .. } = transport;
     let decision = F::scratch(tables, |scratch| {
@@ -331,6 +331,10 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
             give_back::<F, T>(tables, decision);
             return obstacle;
         }
+        if reason == Reason::TooBig && becomes_the_nodes::<F, T>(tables, decision) {
+            give_back::<F, T>(tables, decision);
+            return Decision::refused(Reason::ServiceTooBig);
+        }
     }
     if decision == Decision::OPENS {
         let ifindex = F::scratch(tables, |scratch| leaves_by(tables, scratch, next_hop));
@@ -349,7 +353,8 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
         // In XDP no number from memory: fewer places that the verifier must think of.
         let at = if asked.arrival.at_xdp::<P>() { F::TRANSPORT_AT } else { asked.at as usize };
         if translate::<F, P>(packet, at, &asked.tuple, to).is_none() {
-            return Decision::refused(Reason::Truncated);
+            // Half rewritten, maybe: nobody is to see it.
+            return Decision::refused(Reason::ServiceProtocol);
         }
         if P::AT_XDP != Some(true) && asked.fragmented {
             keep_fragment::<F, T>(tables, asked, to, (fragment, back));
@@ -373,6 +378,19 @@ fn leaves_by<A, T: Tables>(tables: &T, scratch: &mut Scratch<A>, next_hop: u32) 
             if asked.arrival.hook == Hook::TcOut { asked.arrival.ifindex } else { 0 }
         }
     }
+}
+
+/// Whether the packet will be from an address of the node: coming from outside, the kernel takes that for a
+/// martian's and does not fragment it.
+#[inline(always)]
+fn becomes_the_nodes<F: Family, T: Tables + Services>(tables: &T, decision: Decision) -> bool {
+    let own = F::scratch(tables, |Scratch { to, chosen, .. }| {
+        if decision == Decision::OPENS {
+            return chosen.from != From::Client;
+        }
+        F::route_to(tables, &to.source()).is_some_and(|route| route.group == u32::from(KIND_LOCAL))
+    });
+    own == Some(true)
 }
 
 /// What is behind a first fragment goes the same way.

@@ -31,6 +31,9 @@ pub fn translate<F: Family, P: Packet>(
         let udp = protocol == PROTOCOL_UDP;
         let change = TransportChange { addresses, ports, udp, in_header: F::HAS_HEADER_CHECKSUM };
         packet.transport_changed(at.wrapping_add(behind), change)?;
+    } else if !F::HAS_HEADER_CHECKSUM {
+        // SCTP: nothing in the packet makes up for the addresses, and its ports stay.
+        packet.words_changed(addresses);
     }
     let written: &mut Ports = packet.get_mut(at)?;
     written.source = Be16::new(new.0);

@@ -17,7 +17,7 @@ use super::icmp::echo_reply;
 pub enum AnswerText {
     /// TCP reset (RFC 9293 section 3.10.7.1).
     Reset,
-    /// ICMP port unreachable (RFC 792, RFC 4443), with the IP header and 8 bytes of what is behind.
+    /// ICMP port unreachable (RFC 792, RFC 4443), with the IP header and 8 bytes of the transport's.
     Unreachable,
     /// ICMP fragmentation needed (RFC 1191 section 4), packet too big (RFC 4443 section 3.2); quotes as much.
     TooBig,
@@ -35,7 +35,11 @@ pub fn answer(frame: &[u8], how: AnswerText, mtu: Option<u32>) -> Result<Vec<u8>
     let link = headers.link.and_then(|link| link.ethernet2()).context("no Ethernet header")?;
     let (ip, quoted) = match headers.net.context("no IP header")? {
         NetHeaders::Ipv4(ip, _) => (back4(&ip)?, Ipv4Header::MIN_LEN),
-        NetHeaders::Ipv6(ip, _) => (back6(&ip), Ipv6Header::LEN),
+        NetHeaders::Ipv6(ip, _) => {
+            // RFC 8200 section 4.5: in front of the transport header of a fragment.
+            let fragment = if ip.next_header == IpNumber::IPV6_FRAGMENTATION_HEADER { 8 } else { 0 };
+            (back6(&ip), Ipv6Header::LEN + fragment)
+        }
         _ => bail!("not IP"),
     };
     let version6 = matches!(ip, IpHeaders::Ipv6(..));
