@@ -41,6 +41,26 @@ pub struct Link {
     pub xdp_transmit: Option<bool>,
 }
 
+#[cfg(test)]
+impl Link {
+    /// Hardware that is up and has nothing special about it.
+    pub(crate) fn named(index: u32, name: &str) -> Self {
+        Self {
+            index,
+            name: name.to_owned(),
+            altnames: Vec::new(),
+            mac: None,
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            master: None,
+            kind: None,
+            loopback: false,
+            xdp_transmit: None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     pub ifindex: u32,

@@ -4,11 +4,25 @@ use super::tables::HostTables;
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::stage::answer::{Answering, answer};
-use crate::stage::open::{await_answers, reclaim};
+use crate::stage::open::{await_answers, enter, reclaim};
 use crate::stage::relate::{carry_related, relate};
 use crate::stage::serve::{Decision, carry, decide};
-use crate::stage::stages::Stages;
+use crate::stage::stages::{NewFlows, Stages};
 use crate::verdict::Reason;
+
+impl NewFlows for HostTables {
+    fn enter<F: Answering>(&self, ifindex: u32) -> Decision {
+        enter::<F, Self>(self, ifindex)
+    }
+
+    fn await_answers<F: Answering>(&self) -> bool {
+        await_answers::<F, Self>(self)
+    }
+
+    fn reclaim<F: Answering>(&self) -> bool {
+        reclaim::<F, Self>(self)
+    }
+}
 
 impl<P: Packet> Stages<P> for HostTables {
     fn decide<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision {
@@ -23,14 +37,6 @@ impl<P: Packet> Stages<P> for HostTables {
         ifindex: u32,
     ) -> Decision {
         carry::<F, P, Self>(packet, self, decision, obstacle, ifindex)
-    }
-
-    fn await_answers<F: Answering>(&self) -> bool {
-        await_answers::<F, Self>(self)
-    }
-
-    fn reclaim<F: Answering>(&self) -> bool {
-        reclaim::<F, Self>(self)
     }
 
     fn relate<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision {

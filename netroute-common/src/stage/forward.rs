@@ -48,10 +48,13 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
     if let Some(reason) = decision.refusal() {
         return Err(answered::<F, P, T>(packet, tables, arrival, reason, 0));
     }
-    let route = if decision == Decision::NONE { route } else { route_of_scratch::<F, T>(tables) };
     let found = match Way::back::<F, P, T>(tables, arrival, decision) {
         Some(back) => back,
-        None => Way::find::<F, P, T>(packet, tables, arrival, route),
+        None => {
+            let known = decision == Decision::NONE;
+            let route = if known { route } else { route_of_scratch::<F, T>(tables) };
+            Way::find::<F, P, T>(packet, tables, arrival, route)
+        }
     };
     let (obstacle, mtu) = match &found {
         Ok(way) => (way.obstacle::<F, P>(packet), way.next_hop.mtu),

@@ -6,10 +6,10 @@ use super::answer::Answering;
 use super::family::Family;
 use super::follow::{forget, is_quiet};
 use super::serve::{Asked, Decision, Scratch};
-use super::stages::Stages;
+use super::stages::NewFlows;
 use super::tuple::Tuple;
 use crate::hash::Hash;
-use crate::layout::flow::{Back, FLOW_ANSWERED, FLOW_REPLY, Flow, PeerKey, STATE_OPENING};
+use crate::layout::flow::{Back, FLOW_ANSWERED, FLOW_REPLY, Flow, PeerKey, STATE_OPENING, TOUCH};
 use crate::layout::route::KIND_SERVICE;
 use crate::layout::service::{
     Address, Affinity, AffinityKey, BACKEND_LOCAL, Backend, FRONTEND_DROP, FRONTEND_MASQUERADE,
@@ -25,8 +25,10 @@ use crate::wire::l4::PROTOCOL_SCTP;
 const ATTEMPTS: u32 = 128;
 /// Of those, ports tried again that a flow without an answer has.
 const RECLAIMS: u32 = 32;
-/// How long that flow was quiet: as long as a client waits before it tries again for the third time (RFC 6298).
-const IN_VAIN: u64 = 8 * NANOSECONDS;
+/// How long that flow was quiet. More than [`TOUCH`]: while its client still sends, its entry for answers is
+/// never older than that.
+const IN_VAIN: u64 = 20 * NANOSECONDS;
+const _: () = assert!(IN_VAIN > TOUCH);
 /// Odd, and coprime to the usual sizes of ranges: neighbours in hash do not run after each other.
 const STRIDE: u32 = 7919;
 /// From which a port is not a well-known one; another port is of the same class (RFC 4787 REQ-3).
@@ -188,7 +190,7 @@ fn kept<S: Services>(tables: &S, key: &AffinityKey, front_end: &FrontEnd, now: u
 /// Adds both entries under the first source port whose answers nobody else waits for, and says what the
 /// packet becomes. `ifindex` is the interface that it leaves by, 0 if that is the kernel's to know.
 #[inline(always)]
-pub fn enter<F: Answering, P: Packet, T: Stages<P>>(tables: &T, ifindex: u32) -> Decision {
+pub fn enter<F: Answering, T: NewFlows>(tables: &T, ifindex: u32) -> Decision {
     // The scratch is let go of before each call: what is called takes it up by itself.
     let prepared = F::scratch(tables, |scratch| prepare::<F, T>(tables, scratch, ifindex));
     match prepared {
@@ -197,8 +199,8 @@ pub fn enter<F: Answering, P: Packet, T: Stages<P>>(tables: &T, ifindex: u32) ->
         None => return Decision::refused(Reason::TableInconsistent),
     }
     let entered = tables.await_answers::<F>()
-        || with_another_port::<F, P, T>(tables)
-        || with_a_reclaimed_port::<F, P, T>(tables);
+        || with_another_port::<F, T>(tables)
+        || with_a_reclaimed_port::<F, T>(tables);
     if !entered {
         return Decision::refused(Reason::NoMasqueradePort);
     }
@@ -261,7 +263,7 @@ pub fn back_to<S: Services>(services: &S, peer: &PeerKey) -> Back {
 
 /// Tries source ports in an order that the flow alone decides.
 #[inline(always)]
-fn with_another_port<F: Answering, P: Packet, T: Stages<P>>(tables: &T) -> bool {
+fn with_another_port<F: Answering, T: NewFlows>(tables: &T) -> bool {
     for attempt in 0..ATTEMPTS {
         // Opaque: unrolled, the loop would hold every attempt on the stack.
         if !next_port::<F, T>(tables, black_box(attempt)) {
@@ -276,7 +278,7 @@ fn with_another_port<F: Answering, P: Packet, T: Stages<P>>(tables: &T) -> bool 
 
 /// Tries some again, whose flows wait in vain: a flood of those must not keep others out.
 #[inline(always)]
-fn with_a_reclaimed_port<F: Answering, P: Packet, T: Stages<P>>(tables: &T) -> bool {
+fn with_a_reclaimed_port<F: Answering, T: NewFlows>(tables: &T) -> bool {
     for attempt in 0..RECLAIMS {
         if !next_port::<F, T>(tables, black_box(attempt)) {
             break;

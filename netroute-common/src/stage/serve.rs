@@ -4,7 +4,7 @@
 use super::answer::Answering;
 use super::family::{Family, Transport, transport_of, tuple_of};
 use super::follow::{Transition, begins_anew, carry_out, forget, is_quiet, refresh, transition};
-use super::open::{Chosen, back_to, choose, enter};
+use super::open::{Chosen, back_to, choose};
 use super::stages::Stages;
 use super::translate::translate;
 use super::tuple::Tuple;
@@ -235,38 +235,38 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
         }
     }
     if decision == Decision::OPENS {
-        let entered = enter::<F, P, T>(tables, ifindex);
+        let entered = tables.enter::<F>(ifindex);
         if entered != Decision::NONE {
             return entered;
         }
     }
     let carried = F::scratch(tables, |scratch| {
-        let Scratch { asked, to, transition, seen, .. } = scratch;
+        let Scratch { asked, to, transition, fragment, back, seen, .. } = scratch;
         if decision == Decision::CHANGES && !carry_out::<F, T>(tables, &asked.tuple, transition) {
             unrefresh::<F, T>(tables, decision, asked, *seen);
             return Decision::refused(Reason::FlowTableFull);
         }
         // In XDP no number from memory: fewer places that the verifier must think of.
         let at = if asked.arrival.at_xdp::<P>() { F::TRANSPORT_AT } else { asked.at as usize };
-        match translate::<F, P>(packet, at, &asked.tuple, to) {
-            None => Decision::refused(Reason::Truncated),
-            Some(()) if obstacle != Decision::NONE => Decision::refused(Reason::Translated),
-            Some(()) => Decision::NONE,
+        if translate::<F, P>(packet, at, &asked.tuple, to).is_none() {
+            return Decision::refused(Reason::Truncated);
         }
+        if P::AT_XDP != Some(true) && asked.fragmented {
+            keep_fragment::<F, T>(tables, asked, to, (fragment, back));
+        }
+        if obstacle == Decision::NONE { Decision::NONE } else { Decision::refused(Reason::Translated) }
     });
-    if P::AT_XDP != Some(true) {
-        F::scratch(tables, |scratch| keep_fragment::<F, T>(tables, scratch));
-    }
     carried.unwrap_or(Decision::refused(Reason::TableInconsistent))
 }
 
 /// What is behind a first fragment goes the same way.
 #[inline(always)]
-fn keep_fragment<F: Family, S: Services>(services: &S, scratch: &mut Scratch<F::Tuple>) {
-    let Scratch { asked, to, fragment, back, .. } = scratch;
-    if !asked.fragmented {
-        return;
-    }
+fn keep_fragment<F: Family, S: Services>(
+    services: &S,
+    asked: &Asked<F::Tuple>,
+    to: &F::Tuple,
+    (fragment, back): (&mut FirstFragment, &Back),
+) {
     fragment.key = FragmentKey {
         source: asked.tuple.source(),
         destination: asked.tuple.destination(),

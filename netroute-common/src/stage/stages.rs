@@ -10,8 +10,20 @@ use crate::services::Services;
 use crate::tables::Tables;
 use crate::verdict::Reason;
 
+/// A new flow, and the search for its source port step by step.
+pub trait NewFlows: Services + Sized {
+    /// [`super::open::enter`].
+    fn enter<F: Answering>(&self, ifindex: u32) -> Decision;
+
+    /// [`super::open::await_answers`].
+    fn await_answers<F: Answering>(&self) -> bool;
+
+    /// [`super::open::reclaim`].
+    fn reclaim<F: Answering>(&self) -> bool;
+}
+
 /// Tables, and the stages over them for one kind of packet.
-pub trait Stages<P: Packet>: Tables + Services + Sized {
+pub trait Stages<P: Packet>: Tables + NewFlows {
     /// [`super::serve::decide`].
     fn decide<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision;
 
@@ -23,12 +35,6 @@ pub trait Stages<P: Packet>: Tables + Services + Sized {
         obstacle: Decision,
         ifindex: u32,
     ) -> Decision;
-
-    /// [`super::open::await_answers`].
-    fn await_answers<F: Answering>(&self) -> bool;
-
-    /// [`super::open::reclaim`].
-    fn reclaim<F: Answering>(&self) -> bool;
 
     /// [`super::relate::relate`].
     fn relate<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision;

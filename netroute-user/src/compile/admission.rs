@@ -66,19 +66,7 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str, master: Option<u32>) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            altnames: Vec::new(),
-            mac: None,
-            mtu: 1500,
-            up: true,
-            carrier: true,
-            master,
-            kind: None,
-            loopback: false,
-            xdp_transmit: None,
-        }
+        Link { master, ..Link::named(index, name) }
     }
 
     fn address(ifindex: u32, text: &str, permanent: bool) -> Address {

@@ -72,20 +72,8 @@ mod tests {
 
     #[test]
     fn only_a_pod_needs_no_address_on_its_link() {
-        let (name, mac) = ("vethpod1".to_owned(), [2, 0, 0, 0, 0, 1]);
-        let link = Link {
-            index: 5,
-            name,
-            altnames: Vec::new(),
-            mac: Some([0xee; 6]),
-            mtu: 1500,
-            up: true,
-            carrier: true,
-            master: None,
-            kind: Some("veth".to_owned()),
-            loopback: false,
-            xdp_transmit: None,
-        };
+        let mac = [2, 0, 0, 0, 0, 1];
+        let link = Link { mac: Some([0xee; 6]), kind: Some("veth".to_owned()), ..Link::named(5, "vethpod1") };
         let address = IpAddr::from([10, 244, 1, 10]);
         let mut kernel = KernelState::default();
         let neighbour = Neighbour { mac: Some(mac), state: NeighbourState::Reachable };

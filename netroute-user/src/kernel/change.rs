@@ -118,19 +118,7 @@ mod tests {
     use super::*;
 
     fn link(index: u32) -> Link {
-        Link {
-            index,
-            name: format!("eth{index}"),
-            altnames: Vec::new(),
-            mac: Some([2, 0, 0, 0, 0, 1]),
-            mtu: 1500,
-            up: true,
-            carrier: true,
-            master: None,
-            kind: None,
-            loopback: false,
-            xdp_transmit: None,
-        }
+        Link { mac: Some([2, 0, 0, 0, 0, 1]), ..Link::named(index, &format!("eth{index}")) }
     }
 
     fn address(ifindex: u32, text: &str, usable: bool) -> Address {

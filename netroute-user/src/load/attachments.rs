@@ -128,7 +128,7 @@ impl Attachments {
     /// What this agent pinned and somebody else removed; without its pin a program does not run.
     #[must_use]
     pub fn missing_pin(&self) -> Option<PathBuf> {
-        let maps = definition::NAMES.into_iter().map(|name| self.maps.join(name));
+        let maps = definition::names().map(|name| self.maps.join(name));
         let running = self.attached.values().map(|attached| {
             let hold = if attached.mode == Mode::Clsact { Hold::Filter } else { Hold::Link };
             self.pins.path(hold, attached.hook, attached.ifindex)

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use aya::maps::MapData;
 use tracing::{info, warn};
 
-use super::definition::NAMES;
+use super::definition::names;
 use super::error::LoadError;
 use crate::apply::takeover::{self, Present};
 use crate::apply::{KernelStore, MapStore, StoreError};
@@ -30,7 +30,7 @@ impl Carry {
 
     /// Puts the maps that stay into the new set too. Before the others are made.
     pub(super) fn share(&self) -> Result<(), LoadError> {
-        for name in NAMES.into_iter().filter(|name| !self.anew.contains(name)) {
+        for name in names().filter(|name| !self.anew.contains(name)) {
             let path = self.from.join(name);
             let map = MapData::from_pin(&path)
                 .map_err(|source| LoadError::PinnedMap { path, source: source.into() })?;

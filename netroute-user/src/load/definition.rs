@@ -10,35 +10,6 @@ use netroute_common::abi;
 use super::error::LoadError;
 use crate::compile::image::Limits;
 
-/// Every map that is pinned, by name.
-pub(super) const NAMES: [&str; 25] = [
-    abi::MAP_ROUTES4,
-    abi::MAP_ROOT4,
-    abi::MAP_BLOCKS4,
-    abi::MAP_ROUTES6,
-    abi::MAP_GROUPS,
-    abi::MAP_NEXTHOPS,
-    abi::MAP_PORTS,
-    abi::MAP_VERDICTS,
-    abi::MAP_ROUTE_STATS,
-    abi::MAP_NEXTHOP_STATS,
-    abi::MAP_FRONTENDS,
-    abi::MAP_SLOTS,
-    abi::MAP_BACKENDS,
-    abi::MAP_SOURCE_RANGES,
-    abi::MAP_AFFINITY,
-    abi::MAP_SERVICE_STATS,
-    abi::MAP_MASQUERADE,
-    abi::MAP_TIMERS,
-    abi::MAP_FLOWS4,
-    abi::MAP_FLOWS6,
-    abi::MAP_OPENING4,
-    abi::MAP_OPENING6,
-    abi::MAP_FRAGMENTS,
-    abi::MAP_PEERS,
-    abi::MAP_SOCKETS,
-];
-
 /// Maps of routes: their entries name each other's.
 const ROUTING: [&str; 8] = [
     abi::MAP_ROUTES4,
@@ -60,6 +31,26 @@ const SERVICES: [&str; 6] = [
     abi::MAP_MASQUERADE,
     abi::MAP_TIMERS,
 ];
+
+/// Maps that stand for themselves.
+const ALONE: [&str; 11] = [
+    abi::MAP_VERDICTS,
+    abi::MAP_ROUTE_STATS,
+    abi::MAP_NEXTHOP_STATS,
+    abi::MAP_AFFINITY,
+    abi::MAP_SERVICE_STATS,
+    abi::MAP_FLOWS4,
+    abi::MAP_FLOWS6,
+    abi::MAP_OPENING4,
+    abi::MAP_OPENING6,
+    abi::MAP_FRAGMENTS,
+    abi::MAP_SOCKETS,
+];
+
+/// Every map that is pinned, by name.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    ROUTING.into_iter().chain(SERVICES).chain(ALONE)
+}
 
 /// Set by the kernel itself on device maps (Linux 4.18), whatever the loader asked for.
 const BPF_F_RDONLY_PROG: u32 = 1 << 7;
@@ -126,8 +117,7 @@ pub(super) fn wanted(
 ) -> Result<BTreeMap<&'static str, Definition>, LoadError> {
     let object = Object::parse(object).map_err(|source| LoadError::Object { source: source.into() })?;
     let capacities = BTreeMap::from(capacities(limits));
-    NAMES
-        .into_iter()
+    names()
         .map(|name| {
             let map = object
                 .maps

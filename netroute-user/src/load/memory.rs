@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aya::maps::{MapData, MapError};
 
-use super::definition::NAMES;
+use super::definition::names;
 use super::error::LoadError;
 
 /// One map's size.
@@ -21,7 +21,7 @@ pub struct MapMemory {
 
 /// Every map pinned in the folder.
 pub(super) fn of(folder: &Path) -> Result<Vec<MapMemory>, LoadError> {
-    NAMES.into_iter().map(|name| one(folder, name)).collect()
+    names().map(|name| one(folder, name)).collect()
 }
 
 fn one(folder: &Path, name: &str) -> Result<MapMemory, LoadError> {

@@ -74,7 +74,7 @@ impl Source {
     /// A loader of the object over the maps pinned in `folder`.
     fn over<'a>(&self, folder: &Path) -> EbpfLoader<'a> {
         let mut loader = self.loader();
-        for name in definition::NAMES {
+        for name in definition::names() {
             loader.map_pin_path(name, Cow::Owned(folder.join(name)));
         }
         loader

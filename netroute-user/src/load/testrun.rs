@@ -119,7 +119,7 @@ impl TestBed {
     /// Bytes of kernel memory that the maps take now, all together.
     pub fn memory(&self) -> Result<u64, TestRunError> {
         let mut sum = 0;
-        for name in definition::NAMES {
+        for name in definition::names() {
             sum += memory::bytes(&reopened(&self.object, name)?)?;
         }
         Ok(sum)

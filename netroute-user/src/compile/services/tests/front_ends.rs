@@ -200,21 +200,10 @@ fn s13_an_address_of_a_nic_stays_one_where_pods_interfaces_have_it_too() {
         permanent: true,
         usable: true,
     };
-    let link = |index, name: &str| Link {
-        index,
-        name: name.to_owned(),
-        altnames: Vec::new(),
-        mac: None,
-        mtu: 1500,
-        up: true,
-        carrier: true,
-        master: None,
-        kind: None,
-        loopback: false,
-        xdp_transmit: None,
-    };
     let kernel = KernelState {
-        links: [link(2, "eth0"), link(3, "cali1"), link(4, "cali2")].map(|link| (link.index, link)).into(),
+        links: [(2, "eth0"), (3, "cali1"), (4, "cali2")]
+            .map(|(index, name)| (index, Link::named(index, name)))
+            .into(),
         addresses: BTreeSet::from([
             address(2, "10.128.44.11/24"),
             address(3, "10.128.44.11/32"),
