@@ -11,7 +11,8 @@ pub enum Hook {
     TcNic = 1,
     /// TC ingress on a pod's host veth: what the pod sends.
     TcPod = 2,
-    /// TC egress on a NIC: what processes of the node send, and what the kernel forwards.
+    /// TC egress on NICs and on the host ends of pods' veths: what processes of the node send, and what the kernel
+    /// forwards.
     TcOut = 3,
 }
 

@@ -42,7 +42,8 @@ pub fn tc_pod(ctx: TcContext) -> i32 {
     classify(ctx, Hook::TcPod)
 }
 
-/// TC egress on a NIC: what processes of the node send, and what the kernel forwards.
+/// TC egress on NICs and on the host ends of pods' veths: what processes of the node send, and what the kernel
+/// forwards.
 #[classifier]
 pub fn tc_out(ctx: TcContext) -> i32 {
     // What the other programs redirected has been judged.

@@ -101,9 +101,10 @@ impl Sniffer {
 }
 
 fn pods(vm: &Vm) -> String {
-    let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {internet: \"yes\"}}\n---\n\
+    let mut text =
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {internet: \"yes\"}}\n---\n\
                     apiVersion: v1\nkind: Namespace\nmetadata: {name: sealed, labels: {internet: \"no\"}}\n"
-        .to_owned();
+            .to_owned();
     for (pod, (namespace, app)) in vm.pods().iter().zip([("shop", "fixed"), ("sealed", "recorder")]) {
         let Dual { v4, v6 } = pod.address;
         text += &format!(
@@ -122,7 +123,9 @@ fn policies(more: &str) -> String {
     let (cameras, gateway) = (plan::CAMERA_GATEWAY, GATEWAY);
     let all = "cidrs: [0.0.0.0/0, \"::/0\"]";
     let policy = |name: &str, spec: &str| {
-        format!("---\napiVersion: netroute.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+        format!(
+            "---\napiVersion: netroute.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+        )
     };
     let via2 = format!(
         "via: [{{interface: Port2, nextHop: {}}}, {{interface: Port2, nextHop: \"{}\"}}]",

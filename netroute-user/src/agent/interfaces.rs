@@ -95,7 +95,8 @@ impl Attached {
         };
         let of_nics = [Hook::XdpNic, Hook::TcNic, Hook::TcOut];
         let nics = self.served.nics.keys().filter(|nic| !of_nics.into_iter().all(|hook| has(**nic, hook)));
-        let pods = self.served.pods.keys().filter(|pod| !has(**pod, Hook::TcPod));
+        let of_pods = [Hook::TcPod, Hook::TcOut];
+        let pods = self.served.pods.keys().filter(|pod| !of_pods.into_iter().all(|hook| has(**pod, hook)));
         nics.chain(pods).copied().collect()
     }
 

@@ -92,8 +92,9 @@ impl Attachments {
         Ok(mode)
     }
 
-    /// Serves a pod's veth.
+    /// Serves a pod's veth; at its egress too, for what processes of the node answer the pod.
     pub fn attach_pod(&mut self, pod: &PodDevice) -> Result<Mode, AttachError> {
+        self.attach_tc(Hook::TcOut, abi::PROGRAM_TC_OUT, pod.ifindex, &pod.name)?;
         self.attach_tc(Hook::TcPod, abi::PROGRAM_TC_POD, pod.ifindex, &pod.name)
     }
 
