@@ -56,6 +56,11 @@ pub struct Limits {
     pub opening6: u32,
     pub affinity: u32,
     pub sockets: u32,
+    pub sources: u32,
+    pub egress: u32,
+    pub egress_rules: u32,
+    pub egress_policies: u32,
+    pub snat: u32,
 }
 
 impl Limits {
@@ -77,6 +82,11 @@ impl Limits {
         opening6: abi::DEFAULT_OPENING6,
         affinity: abi::DEFAULT_AFFINITY,
         sockets: abi::DEFAULT_SOCKETS,
+        sources: abi::DEFAULT_SOURCES,
+        egress: abi::DEFAULT_EGRESS,
+        egress_rules: abi::DEFAULT_EGRESS_RULES,
+        egress_policies: abi::DEFAULT_EGRESS_POLICIES,
+        snat: abi::DEFAULT_SNAT,
     };
 }
 

@@ -1,6 +1,7 @@
 //! Desired state in the agent's own words: parsed once at `input`, never validated again. Knows
 //! nothing of where it came from (files, API, socket) nor of maps.
 
+pub mod egress;
 pub mod interface;
 pub mod route;
 pub mod service;
@@ -8,6 +9,7 @@ pub mod service;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use egress::EgressSettings;
 use interface::Interface;
 use route::{CustomRoute, RouteKey};
 use service::{Cluster, ServiceSettings};
@@ -22,4 +24,5 @@ pub struct Desired {
     /// Shared: it may hold 100 000 endpoints, and a route that changes leaves it as it is.
     pub cluster: Arc<Cluster>,
     pub service_settings: ServiceSettings,
+    pub egress_settings: EgressSettings,
 }

@@ -54,10 +54,11 @@ impl Leaving {
             Hook::XdpNic => {
                 xdp_state::of(ifindex).is_ok_and(|now| now.is_some_and(|xdp| xdp.program == program))
             }
-            Hook::TcNic | Hook::TcPod => {
+            Hook::TcNic | Hook::TcPod | Hook::TcOut => {
+                let side = if hook == Hook::TcOut { TcAttachType::Egress } else { TcAttachType::Ingress };
                 let name =
                     nix::net::if_::if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
-                name.and_then(|name| SchedClassifier::query_tcx(&name, TcAttachType::Ingress).ok())
+                name.and_then(|name| SchedClassifier::query_tcx(&name, side).ok())
                     .is_some_and(|(_, programs)| programs.iter().any(|info| info.id() == program))
             }
         }

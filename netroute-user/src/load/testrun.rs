@@ -99,7 +99,11 @@ impl TestBed {
         context: SkbContext,
         repeat: u32,
     ) -> Result<Outcome, TestRunError> {
-        let name = if hook == Hook::TcPod { abi::PROGRAM_TC_POD } else { abi::PROGRAM_TC_NIC };
+        let name = match hook {
+            Hook::TcPod => abi::PROGRAM_TC_POD,
+            Hook::TcOut => abi::PROGRAM_TC_OUT,
+            Hook::XdpNic | Hook::TcNic => abi::PROGRAM_TC_NIC,
+        };
         let program: &SchedClassifier = self.program(name)?;
         let context = context.bytes();
         run(name, packet, repeat, Some(&context), |options| program.test_run(options))
@@ -111,6 +115,7 @@ impl TestBed {
             Hook::XdpNic => abi::PROGRAM_XDP_NIC,
             Hook::TcNic => abi::PROGRAM_TC_NIC,
             Hook::TcPod => abi::PROGRAM_TC_POD,
+            Hook::TcOut => abi::PROGRAM_TC_OUT,
         };
         let program = self.object.program(name).ok_or(LoadError::Missing { what: "program", name })?;
         program.fd().map_err(|source| LoadError::Program { name, source: source.into() })
