@@ -7,6 +7,7 @@ use netroute_common::abi;
 use netroute_common::host::strides::Strides;
 use netroute_common::layout::route::{Group, NextHop, Route};
 
+use super::egress::image::EgressImage;
 use super::services::image::ServiceImage;
 
 /// Every entry of every control map, by key. `Default` is empty maps.
@@ -23,6 +24,7 @@ pub struct Image {
     /// `PORTS`: slot -> interface index.
     pub ports: BTreeMap<u32, u32>,
     pub services: ServiceImage,
+    pub egress: EgressImage,
 }
 
 impl Image {
