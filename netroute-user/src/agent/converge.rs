@@ -14,6 +14,7 @@ use super::sources::Change;
 use crate::api::request::Refusal;
 use crate::apply::{ApplyError, MapStore, StoreError, apply};
 use crate::compile::Compiled;
+use crate::compile::egress::Memory;
 use crate::error::chain;
 use crate::kernel::NeighbourKey;
 use crate::plan::{Plan, Step};
@@ -50,11 +51,18 @@ impl Agent {
             xdp_native: self.attached.as_ref().map(Attached::native).unwrap_or_default(),
             installed: self.snapshot.installed.clone(),
             service_ids: self.snapshot.compiled.services.ids.clone(),
+            egress: self.egress_memory(),
             carried: self.carried.all(),
             limits: self.config.limits,
             batch,
         };
         self.running = Some((tokio::task::spawn_blocking(move || job.run()), answers));
+    }
+
+    /// After a plan that was cut short nobody knows what flows were judged by.
+    fn egress_memory(&self) -> Arc<Memory> {
+        let memory = &self.snapshot.compiled.egress.memory;
+        if self.unsettled { Arc::new(memory.unsettled()) } else { memory.clone() }
     }
 
     /// The waiting changes of the routes that can be tried together: all up to one that takes away
@@ -199,6 +207,7 @@ impl Agent {
         let text = chain(error);
         error!(error = %text, "maps not written");
         self.tally.apply_errors += 1;
+        self.unsettled = true;
         self.apply_problem = Some(text);
         self.tell_health_checks();
     }
@@ -212,6 +221,10 @@ impl Agent {
             debug!(steps = total, elapsed = ?begun.elapsed(), "applied");
         }
         self.apply_problem = None;
+        self.unsettled = false;
+        if compiled.egress.again {
+            self.changed();
+        }
         self.carried.serve(&self.snapshot.installed);
         self.outlets.fib.send_if_modified(|held| {
             let changed = **held != compiled.fib;

@@ -193,6 +193,11 @@ fn maps(agent: &Agent) -> Result<Vec<MapView>, Refusal> {
         abi::MAP_MASQUERADE => image.services.masquerade.len(),
         abi::MAP_PEERS => image.services.peers.len(),
         abi::MAP_TIMERS => usize::from(image.services.timers.is_some()),
+        abi::MAP_SOURCES => image.egress.sources.len(),
+        abi::MAP_EGRESS => image.egress.entries(),
+        abi::MAP_EGRESS_RULES => image.egress.rules.values().map(|run| run.len()).sum(),
+        abi::MAP_EGRESS_POLICIES | abi::MAP_EGRESS_STATS => image.egress.policies.len(),
+        abi::MAP_SNAT => image.egress.snat.values().map(|run| run.len()).sum(),
         abi::MAP_SERVICE_STATS => agent.snapshot.compiled.services.ids.ids.len(),
         map => agent.pass.tables.get(map).map_or(0, |fill| fill.entries() as usize),
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::sources::{Change, Sources, Touched};
 use crate::api::request::Refusal;
 use crate::apply::check_capacity;
+use crate::compile::egress::Memory;
 use crate::compile::image::{Image, Limits};
 use crate::compile::services::ids::ServiceIds;
 use crate::compile::services::nat::Nat;
@@ -26,6 +27,8 @@ pub struct Job {
     pub xdp_native: BTreeSet<u32>,
     pub installed: Arc<Image>,
     pub service_ids: ServiceIds,
+    /// What the compilation before left of egress policies.
+    pub egress: Arc<Memory>,
     /// Numbers of Service ports that flows may carry.
     pub carried: BTreeSet<u32>,
     pub limits: Limits,
@@ -86,7 +89,8 @@ impl Job {
     }
 
     fn compile(&self, desired: &Desired) -> Result<Compiled, Refusal> {
-        let Self { kernel, suspended, xdp_native, installed, limits, service_ids, carried, .. } = self;
+        let Self { kernel, suspended, xdp_native, installed, limits, service_ids, carried, egress, .. } =
+            self;
         let addresses = NodeAddresses::of(desired, kernel);
         let selection = select(&SelectionInputs::new(desired, &addresses));
         let mut compiled = compile(&Inputs {
@@ -98,6 +102,7 @@ impl Job {
             selection: &selection,
             service_ids,
             carried,
+            egress,
             nat: Nat::DEFAULT,
             limits: *limits,
         });

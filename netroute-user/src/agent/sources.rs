@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::config::AgentConfig;
 use crate::desired::Desired;
+use crate::desired::egress::EgressSettings;
 use crate::desired::interface::{DeviceRef, Interface};
 use crate::desired::route::{CustomRoute, Origin, RouteKey};
 use crate::desired::service::{Cluster, ServiceSettings};
@@ -35,7 +36,17 @@ impl Sources {
             routes,
             cluster: self.cluster.clone(),
             service_settings: settings(config),
+            egress_settings: egress_settings(config),
         }
+    }
+}
+
+fn egress_settings(config: &AgentConfig) -> EgressSettings {
+    EgressSettings {
+        default: config.default_egress,
+        pod_cidrs: config.cluster_cidrs.pods.clone(),
+        node_cidrs: config.cluster_cidrs.nodes.clone(),
+        probe: config.probe,
     }
 }
 

@@ -16,6 +16,7 @@ use netroute_common::layout::stats::Counter;
 use netroute_common::layout::strides::{BELOW, Block};
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::egress_maps::EgressMaps;
 use super::service_maps::ServiceMaps;
 use super::store::{MapStore, StoreError, limit_key};
 use super::store_memory::map_of;
@@ -33,6 +34,7 @@ pub struct KernelStore {
     ports: DevMap<MapData>,
     route_stats: PerCpuArray<MapData, Counter>,
     services: ServiceMaps,
+    egress: EgressMaps,
     capacities: BTreeMap<&'static str, u32>,
 }
 
@@ -67,7 +69,8 @@ impl KernelStore {
             next_hops: typed(abi::MAP_NEXTHOPS, open(abi::MAP_NEXTHOPS)?)?,
             ports: typed(abi::MAP_PORTS, open(abi::MAP_PORTS)?)?,
             route_stats: typed(abi::MAP_ROUTE_STATS, open(abi::MAP_ROUTE_STATS)?)?,
-            services: ServiceMaps::open(open)?,
+            services: ServiceMaps::open(&mut open)?,
+            egress: EgressMaps::open(open)?,
             capacities,
         })
     }
@@ -109,6 +112,7 @@ impl KernelStore {
             Step::RemoveRoute4 { prefix } => absent_is_fine(self.routes4.remove(&key4(prefix))),
             Step::RemoveRoute6 { prefix } => absent_is_fine(self.routes6.remove(&key6(prefix))),
             Step::Service(ref step) => self.services.write(step),
+            Step::Egress(ref step) => self.egress.write(step),
         }
     }
 }
@@ -139,6 +143,7 @@ impl MapStore for KernelStore {
             }
         }
         image.services = self.services.read()?;
+        image.egress = self.egress.read()?;
         Ok(image)
     }
 }

@@ -1,5 +1,6 @@
 //! Writes what `compile` and `plan` decided into the kernel.
 
+mod egress_maps;
 pub mod fib;
 pub mod flows;
 pub mod maps;

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use netroute_common::abi;
 
 use super::store_memory::map_of;
+use crate::compile::egress::image::EgressImage;
 use crate::compile::image::{Image, Limits};
 use crate::compile::services::image::ServiceImage;
-use crate::plan::{Plan, ServiceStep, Step};
+use crate::plan::{EgressStep, Plan, ServiceStep, Step};
 
 /// Where the maps' content lives: the kernel, or memory in tests.
 pub trait MapStore {
@@ -86,6 +87,11 @@ pub(super) const fn limit_key(map: &'static str) -> &'static str {
         b"BACKENDS" => "limits.backends",
         b"SOURCE_RANGES" => "limits.sourceRanges",
         b"SERVICE_STATS" => "limits.serviceStats",
+        b"SOURCES" => "limits.sources",
+        b"EGRESS" => "limits.egress",
+        b"EGRESS_RULES" => "limits.egressRules",
+        b"EGRESS_POLICIES" | b"EGRESS_STATS" => "limits.egressPolicies",
+        b"SNAT" => "limits.snat",
         // Fixed: more NICs than this need another build.
         _ => "interfaces",
     }
@@ -93,7 +99,7 @@ pub(super) const fn limit_key(map: &'static str) -> &'static str {
 
 /// Asks, before the first write, whether the image fits.
 pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityError> {
-    let Image { routes4, routes6, strides, groups, next_hops, ports, services } = image;
+    let Image { routes4, routes6, strides, groups, next_hops, ports, services, egress } = image;
     let entries = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let slots = |last: Option<&u32>| last.map_or(0, |last| u64::from(*last).saturating_add(1));
     let counters = routes4
@@ -125,10 +131,32 @@ pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityErro
         ("masqueraded interfaces", abi::MAP_MASQUERADE, entries(masquerade.len()), abi::MAX_MASQUERADE),
         ("peers", abi::MAP_PEERS, entries(peers.len()), limits.next_hops),
     ];
-    let exceeded = needs.into_iter().find(|(_, _, needed, capacity)| *needed > u64::from(*capacity));
+    let exceeded = needs
+        .into_iter()
+        .chain(egress_needs(egress, limits))
+        .find(|(_, _, needed, capacity)| *needed > u64::from(*capacity));
     exceeded.map_or(Ok(()), |(what, map, needed, capacity)| {
         Err(CapacityError { what, map, needed, capacity, key: limit_key(map) })
     })
+}
+
+/// What is needed of a map: what, the map, how many entries, and how many there are.
+type Need = (&'static str, &'static str, u64, u32);
+
+fn egress_needs(egress: &EgressImage, limits: &Limits) -> [Need; 5] {
+    let EgressImage { sources, destinations: _, rules, policies, snat } = egress;
+    let entries = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let end = |last: Option<(u32, usize)>| last.map_or(0, |(first, len)| u64::from(first) + entries(len));
+    let last_rules = rules.last_key_value().map(|(first, run)| (*first, run.len()));
+    let last_snat = snat.last_key_value().map(|(first, run)| (*first, run.len()));
+    let last_policy = policies.keys().next_back().map(|index| (*index, 1));
+    [
+        ("sources", abi::MAP_SOURCES, entries(sources.len()), limits.sources),
+        ("egress destinations", abi::MAP_EGRESS, entries(egress.entries()), limits.egress),
+        ("egress rules", abi::MAP_EGRESS_RULES, end(last_rules), limits.egress_rules),
+        ("egress policies", abi::MAP_EGRESS_POLICIES, end(last_policy), limits.egress_policies),
+        ("addresses of policies", abi::MAP_SNAT, end(last_snat), limits.snat),
+    ]
 }
 
 /// Carries out the plan in its order. Where a table has no room for old and new entries side by side,
@@ -183,13 +211,15 @@ impl Freed {
     }
 }
 
-/// Whether the step makes room in a map that can be full.
+/// Whether the step makes room in a map that can be full. A source that is not known sends nothing; a
+/// destination of egress policies that went first would leave its packets to what lies behind it.
 const fn removes(step: &Step) -> bool {
     matches!(
         step,
         Step::RemoveRoute4 { .. }
             | Step::RemoveRoute6 { .. }
             | Step::Service(ServiceStep::RemoveFrontEnd { .. } | ServiceStep::RemoveSourceRange { .. })
+            | Step::Egress(EgressStep::RemoveSource { .. })
     )
 }
 

@@ -7,7 +7,7 @@ use netroute_common::layout::strides::ROOT_BLOCKS;
 
 use super::store::{MapStore, StoreError, limit_key};
 use crate::compile::image::{Image, Limits};
-use crate::plan::{ServiceStep, Step};
+use crate::plan::{EgressStep, ServiceStep, Step};
 
 /// Behaves as the kernel's maps do, capacities included.
 #[derive(Clone, Debug, Default)]
@@ -97,6 +97,38 @@ impl MemoryStore {
         }
     }
 
+    fn egress(
+        image: &Image,
+        limits: &Limits,
+        step: &EgressStep,
+        map: &'static str,
+    ) -> Result<(), StoreError> {
+        let held = &image.egress;
+        let last = |first: u32, len: usize| {
+            first.saturating_add(u32::try_from(len).unwrap_or(u32::MAX).saturating_sub(1))
+        };
+        match *step {
+            EgressStep::SetSnat { first, ref addresses } => {
+                Self::slot(last(first, addresses.len()), map, limits.snat)
+            }
+            EgressStep::SetRules { first, ref rules } => {
+                Self::slot(last(first, rules.len()), map, limits.egress_rules)
+            }
+            EgressStep::ResetStats { policy: index } | EgressStep::SetPolicy { index, .. } => {
+                Self::slot(index, map, limits.egress_policies)
+            }
+            EgressStep::SetSource { address, .. } => Self::room(&held.sources, &address, map, limits.sources),
+            EgressStep::SetDestination { identity, destination, .. } => {
+                let of_one = held.destinations.get(&identity);
+                if of_one.is_some_and(|of_one| of_one.contains_key(&destination)) {
+                    return Ok(());
+                }
+                Self::another(held.entries(), map, limits.egress)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn slot(slot: u32, map: &'static str, capacity: u32) -> Result<(), StoreError> {
         if slot < capacity {
             Ok(())
@@ -129,6 +161,16 @@ pub(super) fn map_of(step: &Step) -> &'static str {
             ServiceStep::SetTimers { .. } | ServiceStep::ClearTimers => abi::MAP_TIMERS,
             ServiceStep::ResetServiceStats { .. } => abi::MAP_SERVICE_STATS,
         },
+        Step::Egress(step) => match step {
+            EgressStep::SetSnat { .. } | EgressStep::FreeSnat { .. } => abi::MAP_SNAT,
+            EgressStep::SetRules { .. } | EgressStep::FreeRules { .. } => abi::MAP_EGRESS_RULES,
+            EgressStep::ResetStats { .. } => abi::MAP_EGRESS_STATS,
+            EgressStep::SetPolicy { .. } | EgressStep::SetDefault { .. } | EgressStep::ClearPolicy { .. } => {
+                abi::MAP_EGRESS_POLICIES
+            }
+            EgressStep::SetDestination { .. } | EgressStep::RemoveDestination { .. } => abi::MAP_EGRESS,
+            EgressStep::SetSource { .. } | EgressStep::RemoveSource { .. } => abi::MAP_SOURCES,
+        },
     }
 }
 
@@ -150,6 +192,7 @@ impl MapStore for MemoryStore {
             Step::SetBlock4 { index, .. } => Self::slot(index, map, limits.blocks4)?,
             Step::SetRoute6 { prefix, .. } => Self::room(&image.routes6, &prefix, map, limits.routes6)?,
             Step::Service(ref step) => Self::service(image, limits, step, map)?,
+            Step::Egress(ref step) => Self::egress(image, limits, step, map)?,
             _ => {}
         }
         step.apply_to(image);

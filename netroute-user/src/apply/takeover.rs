@@ -5,6 +5,7 @@ use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use netroute_common::abi;
+use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::flow::{Flow, FlowKey4, FlowKey6, Fragment, FragmentKey, STATE_ESTABLISHED};
 use netroute_common::layout::service::{Affinity, AffinityKey, ServiceCounter};
 use netroute_common::layout::socket::{SocketKey, SocketPeer};
@@ -13,7 +14,7 @@ use netroute_common::layout::stats::Counter;
 use super::maps::{errno, info, reading, typed};
 use super::store::{MapStore, StoreError};
 use crate::compile::image::Image;
-use crate::plan::{ServiceStep, Step, diff};
+use crate::plan::{EgressStep, ServiceStep, Step, diff};
 
 /// Whether an entry takes the place of the one under its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +35,12 @@ pub fn image(former: &Image, store: &mut dyn MapStore) -> Result<u64, StoreError
     let mut left = 0;
     for step in diff(&store.read()?, former).steps {
         // Counters are carried over by themselves.
-        if matches!(step, Step::ResetRouteStats { .. } | Step::Service(ServiceStep::ResetServiceStats { .. }))
-        {
+        if matches!(
+            step,
+            Step::ResetRouteStats { .. }
+                | Step::Service(ServiceStep::ResetServiceStats { .. })
+                | Step::Egress(EgressStep::ResetStats { .. })
+        ) {
             continue;
         }
         match store.write(&step) {
@@ -54,6 +59,7 @@ pub fn counters(name: &'static str, from: &Path, to: &Path) -> Result<(), StoreE
     match name {
         abi::MAP_ROUTE_STATS | abi::MAP_NEXTHOP_STATS => copy_counters::<Counter>(name, from, to),
         abi::MAP_SERVICE_STATS => copy_counters::<ServiceCounter>(name, from, to),
+        abi::MAP_EGRESS_STATS => copy_counters::<EgressCounter>(name, from, to),
         _ => Ok(()),
     }
 }

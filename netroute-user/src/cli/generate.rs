@@ -9,7 +9,7 @@ use super::args::Cli;
 use super::cmdlet::Cmdlet;
 use super::failure::{Failure, refused};
 use super::output::print;
-use crate::input::objects::NetRoute;
+use crate::input::objects::{EgressPolicy, NetRoute};
 
 /// # Errors
 /// When standard output cannot be written.
@@ -44,8 +44,10 @@ pub fn man(folder: Option<&Path>) -> Result<(), Failure> {
 pub fn crds(folder: &Path) -> Result<(), Failure> {
     let failed = |error| refused(format!("{}: cannot be written: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(failed)?;
-    let definition = NetRoute::crd();
-    let name = definition.metadata.name.clone().unwrap_or_default();
-    let text = serde_norway::to_string(&definition).map_err(refused)?;
-    std::fs::write(folder.join(format!("{name}.yaml")), text).map_err(failed)
+    for definition in [NetRoute::crd(), EgressPolicy::crd()] {
+        let name = definition.metadata.name.clone().unwrap_or_default();
+        let text = serde_norway::to_string(&definition).map_err(refused)?;
+        std::fs::write(folder.join(format!("{name}.yaml")), text).map_err(failed)?;
+    }
+    Ok(())
 }

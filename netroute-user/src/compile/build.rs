@@ -21,14 +21,14 @@ use super::place::{self, Refused};
 use super::special::{NOT_FORWARDED4, NOT_FORWARDED6};
 use super::status::{State, Status};
 use super::table::{self, Entry, Table};
-use super::{Compiled, Gateway, Inputs, services};
+use super::{Compiled, Gateway, Inputs, egress, services};
 use crate::desired::route::{CustomRoute, Probe, RouteKey};
 use crate::kernel::{KernelNextHop, KernelRoute, KernelRouteKind, Link};
 
 pub(super) struct Builder<'a> {
-    inputs: &'a Inputs<'a>,
-    interfaces: Interfaces,
-    next_hops: NextHops<'a>,
+    pub(super) inputs: &'a Inputs<'a>,
+    pub(super) interfaces: Interfaces,
+    pub(super) next_hops: NextHops<'a>,
     group_ids: Ids<GroupIdentity>,
     stats: Blocks,
     image: Image,
@@ -36,8 +36,8 @@ pub(super) struct Builder<'a> {
     routes4: Vec<(Ipv4Net, Route)>,
     fib: Vec<(FibKey, FibNextHop)>,
     statuses: Vec<(RouteKey, Status)>,
-    keep: BTreeSet<Gateway>,
-    probes: BTreeMap<Gateway, Probe>,
+    pub(super) keep: BTreeSet<Gateway>,
+    pub(super) probes: BTreeMap<Gateway, Probe>,
 }
 
 impl<'a> Builder<'a> {
@@ -83,6 +83,7 @@ impl<'a> Builder<'a> {
             }
         }
         self.hosts(&table, &mut budget);
+        let ways = self.ways();
         self.image.routes4 = self.routes4.into_iter().collect();
         self.image.build_strides(self.inputs.limits, self.inputs.installed);
         let (next_hops, ports) = self.next_hops.finish();
@@ -91,6 +92,8 @@ impl<'a> Builder<'a> {
         let (image, services) = services::build::build(self.inputs, &self.interfaces);
         self.image.services =
             services::image::ServiceImage { peers: services::peers::peers(&self.image.next_hops), ..image };
+        let egress;
+        (self.image.egress, egress) = egress::build(self.inputs, &self.interfaces, &ways);
         Compiled {
             image: self.image,
             fib: mirror::collect(self.fib),
@@ -98,6 +101,7 @@ impl<'a> Builder<'a> {
             keep: self.keep,
             probes: self.probes,
             services,
+            egress,
         }
     }
 
@@ -167,14 +171,7 @@ impl<'a> Builder<'a> {
             self.probes.entry(gateway).or_insert(probe);
         }
         let Some(resolved) = self.next_hops.neighbour(link, key.next_hop) else {
-            let reason = match link.mac {
-                None => format!("{} is not an Ethernet interface", link.name),
-                Some(_) => format!(
-                    "the next-hop table is full: raise limits.nextHops (now {})",
-                    self.inputs.limits.next_hops
-                ),
-            };
-            self.status(key, State::Invalid, reason);
+            self.status(key, State::Invalid, self.no_next_hop(link));
             return None;
         };
         if !matches!(resolved.health, Health::Down(_)) {
@@ -189,6 +186,17 @@ impl<'a> Builder<'a> {
             health: Some(resolved.health),
             custom: Some(key),
         })
+    }
+
+    /// Why there is no next hop on the link.
+    pub(super) fn no_next_hop(&self, link: &Link) -> String {
+        match link.mac {
+            None => format!("{} is not an Ethernet interface", link.name),
+            Some(_) => format!(
+                "the next-hop table is full: raise limits.nextHops (now {})",
+                self.inputs.limits.next_hops
+            ),
+        }
     }
 
     fn kernel_candidates(&mut self, prefix: IpNet, route: &KernelRoute) -> Vec<Candidate<'a>> {
@@ -270,7 +278,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The group of these members; a group of one fixed member is the fixed group itself.
-    fn group(&mut self, members: &[Member]) -> Option<u32> {
+    pub(super) fn group(&mut self, members: &[Member]) -> Option<u32> {
         if let [only] = members
             && only.next_hop < FIRST_FREE_ID
         {

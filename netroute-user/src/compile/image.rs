@@ -7,6 +7,7 @@ use netroute_common::abi;
 use netroute_common::host::strides::Strides;
 use netroute_common::layout::route::{Group, NextHop, Route};
 
+use super::egress::image::EgressImage;
 use super::services::image::ServiceImage;
 
 /// Every entry of every control map, by key. `Default` is empty maps.
@@ -23,6 +24,7 @@ pub struct Image {
     /// `PORTS`: slot -> interface index.
     pub ports: BTreeMap<u32, u32>,
     pub services: ServiceImage,
+    pub egress: EgressImage,
 }
 
 impl Image {
@@ -56,6 +58,11 @@ pub struct Limits {
     pub opening6: u32,
     pub affinity: u32,
     pub sockets: u32,
+    pub sources: u32,
+    pub egress: u32,
+    pub egress_rules: u32,
+    pub egress_policies: u32,
+    pub snat: u32,
 }
 
 impl Limits {
@@ -77,6 +84,11 @@ impl Limits {
         opening6: abi::DEFAULT_OPENING6,
         affinity: abi::DEFAULT_AFFINITY,
         sockets: abi::DEFAULT_SOCKETS,
+        sources: abi::DEFAULT_SOURCES,
+        egress: abi::DEFAULT_EGRESS,
+        egress_rules: abi::DEFAULT_EGRESS_RULES,
+        egress_policies: abi::DEFAULT_EGRESS_POLICIES,
+        snat: abi::DEFAULT_SNAT,
     };
 }
 

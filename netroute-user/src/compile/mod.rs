@@ -2,12 +2,13 @@
 //!
 //! [`table`] collects per prefix what custom and kernel routes say, [`health`] judges next hops,
 //! [`ids`] keeps the numbers of what is installed already, and [`compile`] puts them together.
-//! [`services`] does the same for Services.
+//! [`services`] does the same for Services, [`egress`] for egress policies.
 
 pub mod admission;
 mod budget;
 mod build;
 mod candidate;
+pub mod egress;
 mod group;
 pub mod health;
 pub mod holds;
@@ -22,6 +23,7 @@ pub mod services;
 pub mod special;
 pub mod status;
 pub mod table;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,6 +31,7 @@ use std::net::IpAddr;
 use crate::desired::Desired;
 use crate::desired::route::Probe;
 use crate::kernel::KernelState;
+use egress::Egress;
 use image::{Image, Limits};
 use mirror::Fib;
 use services::Services;
@@ -72,6 +75,8 @@ pub struct Inputs<'a> {
     pub service_ids: &'a ServiceIds,
     /// Numbers of Service ports that flows carry, as far as that is known.
     pub carried: &'a BTreeSet<u32>,
+    /// What the compilation before left.
+    pub egress: &'a egress::Memory,
     pub nat: Nat,
     pub limits: Limits,
 }
@@ -87,6 +92,7 @@ pub struct Compiled {
     /// Next hops to ask for signs of life, and how.
     pub probes: BTreeMap<Gateway, Probe>,
     pub services: Services,
+    pub egress: Egress,
 }
 
 /// Compiles the whole table.

@@ -21,7 +21,7 @@ pub(super) struct Refused<'a> {
 }
 
 /// The link of a route, or state and reason of one that has none.
-type Answer<'a> = Result<&'a Link, (State, String)>;
+pub(super) type Answer<'a> = Result<&'a Link, (State, String)>;
 
 /// Puts the custom routes into `table`.
 pub(super) fn place<'a>(
@@ -40,7 +40,9 @@ pub(super) fn place<'a>(
             prefix.destination = Some(key.destination);
         }
         let named = (key.interface.as_str(), route.forced);
-        let answer = answers.entry(named).or_insert_with(|| link(inputs, interfaces, key, route.forced));
+        let answer = answers
+            .entry(named)
+            .or_insert_with(|| self::named(inputs, interfaces, &key.interface, route.forced));
         let outcome = match answer {
             Ok(link) => prefix.add(route, link),
             Err(refused) => Err(refused.clone()),
@@ -52,15 +54,19 @@ pub(super) fn place<'a>(
     refused
 }
 
-fn link<'a>(inputs: &Inputs<'a>, interfaces: &Interfaces, key: &RouteKey, forced: bool) -> Answer<'a> {
+/// The link that a name stands for, if next hops on it are accepted.
+pub(super) fn named<'a>(
+    inputs: &Inputs<'a>,
+    interfaces: &Interfaces,
+    name: &str,
+    forced: bool,
+) -> Answer<'a> {
     let Inputs { kernel, .. } = *inputs;
-    let found = interfaces.find(&key.interface, kernel).map_err(|unresolved| match unresolved {
-        Unresolved::NoDevice => (State::Pending, format!("interface {} does not exist yet", key.interface)),
+    let found = interfaces.find(name, kernel).map_err(|unresolved| match unresolved {
+        Unresolved::NoDevice => (State::Pending, format!("interface {name} does not exist yet")),
         Unresolved::UnknownName => {
-            let reason = format!(
-                "no interface is called {}; see interfaces in the agent's configuration",
-                key.interface
-            );
+            let reason =
+                format!("no interface is called {name}; see interfaces in the agent's configuration");
             (State::Invalid, reason)
         }
     })?;

@@ -16,6 +16,7 @@ use super::{
     AgentConfig, ClusterCidrs, DEFAULT_BPFFS, DEFAULT_MANIFESTS, DEFAULT_METRICS, DEFAULT_SOCKET,
     DEFAULT_STATE_DIR, NodePorts, SocketGroup,
 };
+use crate::desired::egress::DefaultEgress;
 use crate::desired::service::NODE_PORT_RANGE;
 use crate::input::address::{LeadingZeros, parse_prefix};
 use crate::input::problem::Problem;
@@ -53,6 +54,10 @@ struct ConfigFile {
     node_ports: NodePortsEntry,
     #[serde(default, rename = "externalIPs")]
     external_ips: ExternalIpsEntry,
+    /// What becomes of what pods send out of the cluster where no EgressPolicy says: `Allow` (default),
+    /// `Masquerade` or `Deny`. The node's own traffic is judged only where a policy names it.
+    #[serde(default)]
+    default_egress: DefaultEgressWord,
     /// Translation to Services at the sockets of processes; `null` switches it off.
     #[serde(default = "SocketsEntry::on")]
     sockets: Option<SocketsEntry>,
@@ -109,6 +114,24 @@ struct ExternalIpsEntry {
     /// Service could take traffic to any address otherwise (CVE-2020-8554).
     #[serde(default)]
     allow: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+enum DefaultEgressWord {
+    #[default]
+    Allow,
+    Masquerade,
+    Deny,
+}
+
+impl From<DefaultEgressWord> for DefaultEgress {
+    fn from(word: DefaultEgressWord) -> Self {
+        match word {
+            DefaultEgressWord::Allow => Self::Allow,
+            DefaultEgressWord::Masquerade => Self::Masquerade,
+            DefaultEgressWord::Deny => Self::Deny,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -189,6 +212,7 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
         cluster_cidrs,
         node_ports,
         external_ips,
+        default_egress,
         sockets,
         limits,
         metrics,
@@ -218,6 +242,7 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
             range: port_range(node_ports.range)?,
         },
         external_ips: prefixes(["externalIPs", "allow"], &external_ips.allow)?,
+        default_egress: default_egress.into(),
         sockets: sockets.map(socket_group).transpose()?,
         limits: limits.checked().map_err(|error| Wrong::at(["limits", error.key], error))?,
         metrics: metrics.map(address).transpose()?,

@@ -6,7 +6,7 @@ use crate::compile::image::Limits;
 
 /// Most entries a map may be given.
 const LARGEST_MAP: u32 = 16_777_216;
-/// Fewest groups and next hops: the fixed entries and a few of one's own.
+/// Fewest entries of tables that have fixed ones: these and a few of one's own.
 const SMALLEST_TABLE: u32 = 16;
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -47,8 +47,18 @@ pub(super) struct LimitsEntry {
     /// Clients kept at their endpoint by `sessionAffinity`; the oldest give way. Default 16384.
     affinity: Option<u32>,
     /// Sockets that were translated, one for each connected, two for each front end that datagrams are
-    /// sent to; the oldest give way. Default 32768.
+    /// sent to; the oldest give way. Default 16384.
     sockets: Option<u32>,
+    /// Addresses of this node's pods, and its own. Default 1024.
+    sources: Option<u32>,
+    /// Destination prefixes of egress policies, once for each set of policies that pods share. Default 4096.
+    egress: Option<u32>,
+    /// Port ranges of egress policies, once for each different list of them. Default 4096.
+    egress_rules: Option<u32>,
+    /// Egress policies, each with a counter; two are the agent's. Default 256.
+    egress_policies: Option<u32>,
+    /// Addresses of egress policies with the action `Snat`. Default 256.
+    snat: Option<u32>,
 }
 
 /// A capacity that no map can be given.
@@ -85,6 +95,16 @@ impl LimitsEntry {
             opening6: within("opening6", self.opening6, default.opening6, 1)?,
             affinity: within("affinity", self.affinity, default.affinity, 1)?,
             sockets: within("sockets", self.sockets, default.sockets, 1)?,
+            sources: within("sources", self.sources, default.sources, 1)?,
+            egress: within("egress", self.egress, default.egress, SMALLEST_TABLE)?,
+            egress_rules: within("egressRules", self.egress_rules, default.egress_rules, SMALLEST_TABLE)?,
+            egress_policies: within(
+                "egressPolicies",
+                self.egress_policies,
+                default.egress_policies,
+                SMALLEST_TABLE,
+            )?,
+            snat: within("snat", self.snat, default.snat, 1)?,
         })
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::compile::image::Limits;
+use crate::desired::egress::DefaultEgress;
 use crate::desired::interface::Interface;
 use crate::desired::route::Probe;
 use crate::input::problem::Problem;
@@ -46,6 +47,8 @@ pub struct AgentConfig {
     pub node_ports: NodePorts,
     /// Where Services may take `externalIPs` from; empty = nowhere.
     pub external_ips: Vec<IpNet>,
+    /// What becomes of what leaves the cluster where no policy says.
+    pub default_egress: DefaultEgress,
     pub limits: Limits,
     /// Whose sockets are translated to Services; `None` = nobody's.
     pub sockets: Option<SocketGroup>,

@@ -25,6 +25,7 @@ fn the_example_names_the_defaults_and_is_valid() {
     assert_eq!(config.pod_interfaces, defaults.pod_interfaces);
     assert_eq!(config.node_ports, defaults.node_ports);
     assert_eq!(config.external_ips, defaults.external_ips);
+    assert_eq!(config.default_egress, defaults.default_egress);
     assert_eq!(config.sockets, Some(SocketGroup::At("/sys/fs/cgroup".into())));
     assert_eq!(
         (&config.manifests, &config.state_dir, &config.bpffs, &config.socket),
@@ -127,6 +128,13 @@ fn values_out_of_range_are_refused_with_their_line() {
         ("limits: {routes4: 0}", "agent.yaml:3: limits.routes4: 0 is outside 1 to 16777216"),
         ("limits: {frontEnds: 0}", "agent.yaml:3: limits.frontEnds: 0 is outside 1 to 16777216"),
         ("limits: {slots: 16777217}", "agent.yaml:3: limits.slots: 16777217 is outside 1 to 16777216"),
+        ("limits: {egress: 4}", "agent.yaml:3: limits.egress: 4 is outside 16 to 16777216"),
+        ("limits: {snat: 0}", "agent.yaml:3: limits.snat: 0 is outside 1 to 16777216"),
+        ("defaultEgress: Drop", "agent.yaml:3: defaultEgress: unknown value \"Drop\"; "),
+        (
+            "defaultEgress: allow",
+            "agent.yaml:3: defaultEgress: unknown value \"allow\"; did you mean \"Allow\"?",
+        ),
         ("limits: {nextHops: 4}", "agent.yaml:3: limits.nextHops: 4 is outside 16 to 16777216"),
         ("metrics: {address: here}", "agent.yaml:3: metrics.address: \"here\" is not ADDRESS:PORT"),
         ("failover: {holdTime: 3}", "agent.yaml:3: failover.holdTime: "),
@@ -194,4 +202,16 @@ fn s13_and_s16_what_services_may_take_is_configured() {
     let defaults = parse(MINIMAL).unwrap();
     assert_eq!(defaults.node_ports, NodePorts { addresses: vec![], range: 30000..=32767 });
     assert_eq!(defaults.external_ips, []);
+}
+
+#[test]
+fn e4_what_no_policy_selects_is_configured() {
+    let egress = |text: &str| parse(&format!("{MINIMAL}{text}")).unwrap().default_egress;
+    assert_eq!(egress(""), DefaultEgress::Allow);
+    assert_eq!(egress("defaultEgress: Masquerade\n"), DefaultEgress::Masquerade);
+    assert_eq!(egress("defaultEgress: Deny\n"), DefaultEgress::Deny);
+    let limits = "limits: {sources: 5, egress: 20, egressRules: 21, egressPolicies: 22, snat: 6}\n";
+    let Limits { sources, egress, egress_rules, egress_policies, snat, .. } =
+        parse(&format!("{MINIMAL}{limits}")).unwrap().limits;
+    assert_eq!([sources, egress, egress_rules, egress_policies, snat], [5, 20, 21, 22, 6]);
 }

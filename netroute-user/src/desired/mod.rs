@@ -2,6 +2,7 @@
 //! nothing of where it came from (files, API, socket) nor of maps.
 
 pub mod api_server;
+pub mod egress;
 pub mod interface;
 pub mod route;
 pub mod service;
@@ -9,6 +10,7 @@ pub mod service;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use egress::EgressSettings;
 use interface::Interface;
 use route::{CustomRoute, RouteKey};
 use service::{Cluster, ServiceSettings};
@@ -23,4 +25,5 @@ pub struct Desired {
     /// Shared: it may hold 100 000 endpoints, and a route that changes leaves it as it is.
     pub cluster: Arc<Cluster>,
     pub service_settings: ServiceSettings,
+    pub egress_settings: EgressSettings,
 }

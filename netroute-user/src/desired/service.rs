@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// An object of a namespace: a Service, or an EndpointSlice.
+use super::egress::{EgressPolicy, Labels, Pod};
+
+/// An object of a namespace: a Service, an EndpointSlice, or a Pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectKey {
     pub namespace: String,
@@ -32,6 +35,12 @@ pub struct Cluster {
     pub endpoint_slices: BTreeMap<SliceKey, EndpointSlice>,
     /// By name.
     pub nodes: BTreeMap<String, Node>,
+    /// Of all nodes, those that have ended left out.
+    pub pods: BTreeMap<ObjectKey, Arc<Pod>>,
+    /// Labels by name.
+    pub namespaces: Arc<BTreeMap<String, Labels>>,
+    /// By name.
+    pub egress_policies: Arc<BTreeMap<String, EgressPolicy>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,13 +32,18 @@ const SERVICES: [&str; 6] = [
     abi::MAP_TIMERS,
 ];
 
+/// Maps of egress policies, the same. They name groups too: maps of routes made anew take them along.
+const EGRESS: [&str; 5] =
+    [abi::MAP_SOURCES, abi::MAP_EGRESS, abi::MAP_EGRESS_RULES, abi::MAP_EGRESS_POLICIES, abi::MAP_SNAT];
+
 /// Maps that stand for themselves.
-const ALONE: [&str; 11] = [
+const ALONE: [&str; 12] = [
     abi::MAP_VERDICTS,
     abi::MAP_ROUTE_STATS,
     abi::MAP_NEXTHOP_STATS,
     abi::MAP_AFFINITY,
     abi::MAP_SERVICE_STATS,
+    abi::MAP_EGRESS_STATS,
     abi::MAP_FLOWS4,
     abi::MAP_FLOWS6,
     abi::MAP_OPENING4,
@@ -49,7 +54,7 @@ const ALONE: [&str; 11] = [
 
 /// Every map that is pinned, by name.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    ROUTING.into_iter().chain(SERVICES).chain(ALONE)
+    ROUTING.into_iter().chain(SERVICES).chain(EGRESS).chain(ALONE)
 }
 
 /// Set by the kernel itself on device maps (Linux 4.18), whatever the loader asked for.
@@ -67,7 +72,7 @@ pub(super) struct Definition {
 }
 
 /// The capacities that the configuration sets.
-pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 19] {
+pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 25] {
     let Limits {
         routes4,
         blocks4,
@@ -86,6 +91,11 @@ pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 19] {
         opening4,
         opening6,
         sockets,
+        sources,
+        egress,
+        egress_rules,
+        egress_policies,
+        snat,
     } = *limits;
     [
         (abi::MAP_ROUTES4, routes4),
@@ -107,6 +117,12 @@ pub(super) fn capacities(limits: &Limits) -> [(&'static str, u32); 19] {
         (abi::MAP_OPENING4, opening4),
         (abi::MAP_OPENING6, opening6),
         (abi::MAP_SOCKETS, sockets),
+        (abi::MAP_SOURCES, sources),
+        (abi::MAP_EGRESS, egress),
+        (abi::MAP_EGRESS_RULES, egress_rules),
+        (abi::MAP_EGRESS_POLICIES, egress_policies),
+        (abi::MAP_EGRESS_STATS, egress_policies),
+        (abi::MAP_SNAT, snat),
     ]
 }
 
@@ -167,8 +183,11 @@ pub(super) fn found(folder: &Path, wanted: &BTreeMap<&'static str, Definition>) 
 /// Maps to be made anew where these have another capacity: those whose entries name each other only
 /// together, for the running programs must not find in one what is still missing in another.
 pub(super) fn anew(resized: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
-    let touched = |unit: &&[&'static str]| unit.iter().any(|name| resized.contains(name));
-    let units = [&ROUTING[..], &SERVICES[..]].into_iter().filter(touched).flatten();
+    let touched = |unit: &[&'static str]| unit.iter().any(|name| resized.contains(name));
+    let routing = touched(&ROUTING);
+    let units =
+        [(&ROUTING[..], routing), (&SERVICES, touched(&SERVICES)), (&EGRESS, routing || touched(&EGRESS))];
+    let units = units.into_iter().filter(|(_, touched)| *touched).flat_map(|(unit, _)| unit);
     units.chain(resized).copied().collect()
 }
 
@@ -203,7 +222,9 @@ mod tests {
         assert_eq!(anew(&[abi::MAP_FLOWS4].into()), [abi::MAP_FLOWS4].into());
         let with_groups = anew(&[abi::MAP_GROUPS, abi::MAP_ROUTE_STATS].into());
         assert!(ROUTING.iter().all(|name| with_groups.contains(name)));
-        assert_eq!(with_groups.len(), ROUTING.len() + 1);
+        assert!(EGRESS.iter().all(|name| with_groups.contains(name)), "policies name groups");
+        assert_eq!(with_groups.len(), ROUTING.len() + EGRESS.len() + 1);
+        assert_eq!(anew(&[abi::MAP_SNAT].into()), EGRESS.into());
         assert_eq!(anew(&BTreeSet::new()), BTreeSet::new());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use netroute_common::layout::route::UNCOUNTED;
 use netroute_common::layout::strides::{BELOW, Block};
 
-use super::{Plan, Step, services};
+use super::{Plan, Step, egress, services};
 use crate::compile::image::Image;
 
 /// What must be written to turn `installed` into `wanted`; empty when they are equal.
@@ -27,6 +27,7 @@ pub fn diff(installed: &Image, wanted: &Image) -> Plan {
     steps.extend(own_slots(wanted).difference(&held).map(|&slot| Step::ResetRouteStats { slot }));
     // Before the routes that lead to them.
     steps.extend(services::additions(&installed.services, &wanted.services));
+    steps.extend(egress::additions(&installed.egress, &wanted.egress));
     steps.extend(
         changed(&installed.routes4, &wanted.routes4)
             .map(|(&prefix, &route)| Step::SetRoute4 { prefix, route }),
@@ -38,6 +39,7 @@ pub fn diff(installed: &Image, wanted: &Image) -> Plan {
     steps.extend(strides(installed, wanted));
     steps.extend(gone(&installed.routes4, &wanted.routes4).map(|&prefix| Step::RemoveRoute4 { prefix }));
     steps.extend(gone(&installed.routes6, &wanted.routes6).map(|&prefix| Step::RemoveRoute6 { prefix }));
+    steps.extend(egress::removals(&installed.egress, &wanted.egress));
     steps.extend(services::removals(&installed.services, &wanted.services));
     steps.extend(
         gone(&installed.strides.blocks, &wanted.strides.blocks).map(|&index| Step::ClearBlock4 { index }),

@@ -10,9 +10,11 @@ use netroute_common::layout::strides::Block;
 use crate::compile::image::Image;
 
 mod diff;
+mod egress;
 pub mod failover;
 mod services;
 pub use diff::diff;
+pub use egress::EgressStep;
 pub use services::ServiceStep;
 
 /// One write to one map. Applied in list order: what is referred to is written before what
@@ -77,6 +79,7 @@ pub enum Step {
         slot: u32,
     },
     Service(ServiceStep),
+    Egress(EgressStep),
 }
 
 /// Steps in the order they must be applied.
@@ -105,6 +108,7 @@ impl Step {
             Self::ClearPort { slot } => drop(image.ports.remove(&slot)),
             Self::ResetRouteStats { .. } => {}
             Self::Service(ref step) => step.apply_to(&mut image.services),
+            Self::Egress(ref step) => step.apply_to(&mut image.egress),
         }
     }
 }
@@ -116,6 +120,7 @@ impl Step {
         match self {
             Self::Service(ServiceStep::SetBlock { backends, .. }) => backends.len(),
             Self::Service(ServiceStep::FreeBlock { .. }) => 0,
+            Self::Egress(step) => step.writes(),
             _ => 1,
         }
     }
@@ -142,6 +147,7 @@ impl fmt::Display for Step {
             Self::ClearNextHop { id } => write!(f, "clear NEXTHOPS {id}"),
             Self::ClearPort { slot } => write!(f, "clear PORTS {slot}"),
             Self::Service(step) => write!(f, "{step}"),
+            Self::Egress(step) => write!(f, "{step}"),
         }
     }
 }

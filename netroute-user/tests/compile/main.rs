@@ -1,6 +1,7 @@
 //! Golden cases of the control plane: a node's state in, the content of maps and FIB out.
 
 mod cluster;
+mod egress;
 mod identity;
 mod priority;
 mod service_limits;

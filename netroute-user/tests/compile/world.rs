@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use netroute_user::compile::egress::Memory;
 use netroute_user::compile::image::{Image, Limits};
 use netroute_user::compile::services::ids::ServiceIds;
 use netroute_user::compile::services::nat::Nat;
@@ -34,6 +36,8 @@ pub struct World {
     /// Numbers of Service ports that flows carry.
     pub carried: BTreeSet<u32>,
     pub limits: Limits,
+    /// What the last installed compilation left of egress policies.
+    pub egress: Arc<Memory>,
 }
 
 pub fn ip(text: &str) -> IpAddr {
@@ -93,6 +97,7 @@ impl World {
             service_ids: ServiceIds::default(),
             carried: BTreeSet::new(),
             limits: Limits::default(),
+            egress: Arc::default(),
         };
         for link in [link(ETH0, "eth0"), link(ETH1, "eth1"), link(POD, "cali1")] {
             world.kernel.links.insert(link.index, link);
@@ -172,6 +177,7 @@ impl World {
             selection: &self.selection,
             service_ids: &self.service_ids,
             carried: &self.carried,
+            egress: &self.egress,
             nat: Nat::DEFAULT,
             limits: self.limits,
         })
@@ -182,6 +188,7 @@ impl World {
         let compiled = self.compile();
         self.installed = compiled.image.clone();
         self.service_ids = compiled.services.ids.clone();
+        self.egress = compiled.egress.memory.clone();
         compiled
     }
 

@@ -41,7 +41,7 @@ pub struct NodeAddresses {
 impl<'a> SelectionInputs<'a> {
     #[must_use]
     pub fn new(desired: &'a Desired, node_addresses: &'a NodeAddresses) -> Self {
-        let Cluster { services, endpoint_slices: slices, nodes } = &*desired.cluster;
+        let Cluster { services, endpoint_slices: slices, nodes, .. } = &*desired.cluster;
         Self { services, slices, nodes, settings: &desired.service_settings, node_addresses }
     }
 }

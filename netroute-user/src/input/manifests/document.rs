@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use serde::Deserialize;
@@ -9,10 +10,14 @@ use serde::de::DeserializeOwned;
 
 use super::ManifestSource;
 use super::kinds::{self, Known, Reads};
+use crate::desired::egress::{self, Labels, Pod};
 use crate::desired::route::{CustomRoute, Origin};
 use crate::desired::service::{EndpointSlice, Node, Service};
 use crate::input::address::LeadingZeros;
-use crate::input::objects::{DEFAULT_NAMESPACE, FieldError, NetRoute, endpoint_slice, node, service};
+use crate::input::objects::{
+    DEFAULT_NAMESPACE, EgressPolicy, FieldError, NetRoute, check_effect, egress_policy, endpoint_slice,
+    namespace, node, pod, service,
+};
 use crate::input::problem::Problem;
 use crate::input::yaml::{Document, Step};
 
@@ -49,6 +54,12 @@ pub enum Content {
     Service(Box<Service>),
     EndpointSlice(EndpointSlice),
     Node(Node),
+    Pod(Arc<Pod>),
+    Namespace(String, Labels),
+    /// With what is wrong with it, if its traffic is denied for that.
+    EgressPolicy(Box<egress::EgressPolicy>, Option<Problem>),
+    /// A pod that has ended.
+    Ended,
     /// For other nodes.
     NotSelected,
     /// Not in this version.
@@ -112,6 +123,15 @@ fn content(
             Content::EndpointSlice(convert::<discovery::EndpointSlice, _>(document, endpoint_slice)?)
         }
         Reads::Node => Content::Node(convert::<core::Node, _>(document, node)?),
+        Reads::Pod => match convert::<core::Pod, _>(document, pod)? {
+            Some(pod) => Content::Pod(Arc::new(pod)),
+            None => Content::Ended,
+        },
+        Reads::Namespace => {
+            let (name, labels) = convert::<core::Namespace, _>(document, |object| Ok(namespace(object)))?;
+            Content::Namespace(name, labels)
+        }
+        Reads::EgressPolicy => policy(document, file)?,
         Reads::Nothing => Content::Ignored,
     })
 }
@@ -122,6 +142,20 @@ fn convert<T: DeserializeOwned, U>(
 ) -> Result<U, Fault> {
     let object: T = document.parse().map_err(|error| (error.line, error.message))?;
     into(&object).map_err(|error| (document.locate(&error.path), error.to_string()))
+}
+
+/// One whose traffic is known is kept whatever else is wrong, and denies it: what it was to steer must
+/// not leave as if it were not there (E4).
+fn policy(document: Document<'_>, file: &Path) -> Result<Content, Fault> {
+    let object: EgressPolicy = document.parse().map_err(|error| (error.line, error.message))?;
+    let located = |error: &FieldError| (document.locate(&error.path), error.to_string());
+    let policy = egress_policy(&object).map_err(|error| located(&error))?;
+    let problem = check_effect(&object).err().map(|error| {
+        let (line, message) = located(&error);
+        let message = format!("{message} (its traffic is denied meanwhile)");
+        Problem::new(file, line, message).about(format!("EgressPolicy {}", policy.name))
+    });
+    Ok(Content::EgressPolicy(Box::new(policy), problem))
 }
 
 fn route(document: Document<'_>, file: &Path, source: &ManifestSource) -> Result<Content, Fault> {

@@ -11,6 +11,9 @@ pub enum Reads {
     Service,
     EndpointSlice,
     Node,
+    Pod,
+    Namespace,
+    EgressPolicy,
     /// Known, but does nothing in this version.
     Nothing,
 }
@@ -29,12 +32,12 @@ const fn known(api_version: &'static str, kind: &'static str, namespaced: bool, 
 
 const KINDS: [Known; 8] = [
     known(OWN, "NetRoute", false, Reads::Route),
-    known(OWN, "EgressPolicy", false, Reads::Nothing),
+    known(OWN, "EgressPolicy", false, Reads::EgressPolicy),
     known(OWN, "AddressPool", false, Reads::Nothing),
     known("v1", "Node", false, Reads::Node),
     known("v1", "Service", true, Reads::Service),
-    known("v1", "Pod", true, Reads::Nothing),
-    known("v1", "Namespace", false, Reads::Nothing),
+    known("v1", "Pod", true, Reads::Pod),
+    known("v1", "Namespace", false, Reads::Namespace),
     known("discovery.k8s.io/v1", "EndpointSlice", true, Reads::EndpointSlice),
 ];
 
@@ -51,8 +54,8 @@ pub fn unknown(api_version: &str, kind: &str) -> String {
     match nearest(kind, KINDS.iter().map(|known| known.kind)) {
         Some(near) => format!("unknown kind \"{kind}\"; did you mean \"{near}\"?"),
         None => format!(
-            "unknown kind \"{kind}\" ({api_version}); this version reads NetRoute, Service, \
-             EndpointSlice and Node"
+            "unknown kind \"{kind}\" ({api_version}); this version reads NetRoute, EgressPolicy, \
+             Service, EndpointSlice, Node, Pod and Namespace"
         ),
     }
 }

@@ -21,7 +21,7 @@ pub use watch::{ManifestWatch, WatchError, watch};
 pub struct ManifestSet {
     /// For this node, no key twice.
     pub routes: Vec<CustomRoute>,
-    /// Services, their endpoints and nodes.
+    /// Services, their endpoints, nodes, pods and egress policies.
     pub cluster: Arc<Cluster>,
     /// What is wrong; the good objects of the same file are in force all the same.
     pub problems: Vec<Problem>,

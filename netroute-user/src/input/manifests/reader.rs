@@ -138,6 +138,7 @@ fn collect(files: &BTreeMap<PathBuf, Objects>, set: &mut ManifestSet) {
     let mut names: BTreeMap<&ObjectName, &Path> = BTreeMap::new();
     let mut keys: BTreeMap<RouteKey, (&Path, u32)> = BTreeMap::new();
     let mut cluster = Cluster::default();
+    let (mut policies, mut namespaces) = (BTreeMap::new(), BTreeMap::new());
     for (file, objects) in files {
         let mut in_order: Vec<&Object> = objects.values().collect();
         in_order.sort_by_key(|object| object.line);
@@ -173,10 +174,20 @@ fn collect(files: &BTreeMap<PathBuf, Objects>, set: &mut ManifestSet) {
                 Content::Node(node) => {
                     cluster.nodes.insert(node.name.clone(), node.clone());
                 }
+                Content::Pod(pod) => drop(cluster.pods.insert(pod.key.clone(), pod.clone())),
+                Content::Namespace(name, labels) => {
+                    namespaces.insert(name.clone(), labels.clone());
+                }
+                Content::EgressPolicy(policy, wrong) => {
+                    policies.insert(policy.name.clone(), (**policy).clone());
+                    set.problems.extend(wrong.clone());
+                }
                 Content::Ignored => set.notes.push(problem("ignored: not in this version".to_owned())),
-                Content::NotSelected | Content::Bad(_) => {}
+                Content::NotSelected | Content::Ended | Content::Bad(_) => {}
             }
         }
     }
+    cluster.namespaces = Arc::new(namespaces);
+    cluster.egress_policies = Arc::new(policies);
     set.cluster = Arc::new(cluster);
 }

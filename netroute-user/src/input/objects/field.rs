@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::net_route::not_routed;
+use crate::desired::service::Family;
 use crate::input::address::{AddressError, LeadingZeros, parse_address, parse_prefix};
 use crate::input::yaml::{Step, advice, written};
 
@@ -30,6 +31,16 @@ pub enum Fault {
     Missing(&'static str),
     #[error("{0}")]
     Twice(&'static str),
+    #[error("{0}")]
+    Wrong(&'static str),
+    #[error("{last} is before the first port, {first}; exchange them")]
+    Reversed { first: u16, last: u16 },
+    #[error(
+        "{address} is {family}, and no destination is; give destinations of that IP version, or take it out"
+    )]
+    OtherFamily { address: IpAddr, family: Family },
+    #[error("more than {most} {what}")]
+    TooMany { what: &'static str, most: usize },
 }
 
 impl FieldError {

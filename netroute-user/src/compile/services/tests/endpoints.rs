@@ -74,7 +74,7 @@ fn s2_the_zone_is_that_of_the_node_object_or_else_of_the_configuration() {
     world.settings().node_labels.insert(ZONE_LABEL.to_owned(), "z".to_owned());
     assert_eq!(world.select().endpoints("10.96.0.10", 80).len(), 2, "zone a of the Node object");
     let Cluster { services, endpoint_slices, .. } = (*world.desired.cluster).clone();
-    world.desired.cluster = Cluster { services, endpoint_slices, nodes: BTreeMap::new() }.into();
+    world.desired.cluster = Cluster { services, endpoint_slices, ..Cluster::default() }.into();
     assert_eq!(world.select().endpoints("10.96.0.10", 80), ["10.244.2.11:8080"]);
 }
 

@@ -109,6 +109,7 @@ impl World {
             services: services.into_iter().map(|service| (service.key.clone(), service)).collect(),
             endpoint_slices: slices.into_iter().map(|slice| (slice.key.clone(), slice)).collect(),
             nodes: nodes.map(|node| (node.name.clone(), node)).into(),
+            ..Cluster::default()
         };
         let service_settings = ServiceSettings {
             node_name: HERE.to_owned(),

@@ -126,7 +126,7 @@ fn the_crd_in_deploy_is_the_one_of_the_code() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds/netroutes.netroute.dev.yaml");
     let file: serde_norway::Value = serde_norway::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let code = serde_norway::to_value(NetRoute::crd()).unwrap();
-    assert_eq!(file, code, "write it again with `netroute crds --output deploy/crds`");
+    assert_eq!(file, code, "write it again with `netroute crds --folder deploy/crds`");
 }
 
 #[test]
