@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use fastrand::Rng;
 use netroute_common::host::Counted;
+use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
@@ -194,6 +195,10 @@ impl Programs for Tampered {
             services.values_mut().for_each(|counter| counter.packets *= 2);
         }
         Ok(services)
+    }
+
+    fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>> {
+        self.bench.policies()
     }
 
     fn flows(&self) -> Result<FlowSet> {
