@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 use fastrand::Rng;
 use netroute_common::host::Counted;
+use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::differential::{
-    DEFAULT_SEED, HOOKS, Programs, Settings, as_vector, dump, random_input, random_service_input,
-    random_services, random_tables, run,
+    DEFAULT_SEED, Programs, Settings, as_vector, dump, random_input, random_service_input, random_services,
+    random_tables, run,
 };
 use netroute_tests::kernel_run::{FlowSet, KernelBench, Unable};
 use netroute_tests::patience::patient;
@@ -84,7 +85,7 @@ fn a_dump_is_a_vector() -> Result<()> {
         random_services(&mut rng, &mut tables)?;
         let host = tables.on_host();
         let mut before = Vec::new();
-        for hook in HOOKS.into_iter().chain(HOOKS) {
+        for hook in Hook::ALL.into_iter().chain(Hook::ALL) {
             let input = if before.len() < 3 {
                 random_service_input(&mut rng, &tables, &host)?
             } else {
@@ -196,6 +197,10 @@ impl Programs for Tampered {
             services.values_mut().for_each(|counter| counter.packets *= 2);
         }
         Ok(services)
+    }
+
+    fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>> {
+        self.bench.policies()
     }
 
     fn flows(&self) -> Result<FlowSet> {

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 pub use fastrand::Rng;
 use netroute_common::host::{Counted, HostTables};
+use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::flow::{Flow, Fragment};
 use netroute_common::layout::service::{Affinity, ServiceCounter};
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
 
-use crate::kernel_run::{FlowSet, KernelBench, is_invalid, more};
-use crate::vectors::{Action, Input, Judge, TableSet, counted_services, judge_on_host};
+use crate::kernel_run::{FlowSet, KernelBench, is_invalid, more, more_of_policies};
+use crate::vectors::{Action, Input, Judge, TableSet, counted_egress, counted_services, judge_on_host};
 
 pub use dump::{as_vector, dump};
 pub use packets::random_input;
@@ -36,6 +37,8 @@ pub trait Programs {
     fn counted(&self, hook: Hook) -> Result<Counted>;
     /// What was counted for Services.
     fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>>;
+    /// What was counted for egress policies.
+    fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>>;
     fn flows(&self) -> Result<FlowSet>;
 }
 
@@ -61,13 +64,14 @@ impl Programs for KernelBench {
         Self::services(self)
     }
 
+    fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>> {
+        Self::policies(self)
+    }
+
     fn flows(&self) -> Result<FlowSet> {
         Self::flows(self)
     }
 }
-
-/// Where packets come in: the hooks that both sides have a program for.
-pub const HOOKS: [Hook; 3] = [Hook::XdpNic, Hook::TcNic, Hook::TcPod];
 
 /// How much to run.
 #[derive(Clone, Copy, Debug)]
@@ -137,38 +141,40 @@ struct Round<'a> {
     tables: &'a TableSet,
     host: HostTables,
     /// What the counters of the kernel must be.
-    expected: [Counted; 3],
+    expected: [Counted; Hook::ALL.len()],
     services_before: BTreeMap<u32, ServiceCounter>,
+    policies_before: BTreeMap<u32, EgressCounter>,
     /// Packets that left something behind.
     before: Vec<(Hook, Input)>,
 }
 
 impl<'a> Round<'a> {
     fn begin(programs: &'a mut dyn Programs, tables: &'a TableSet) -> Result<Self> {
-        let mut expected = [Counted::default(), Counted::default(), Counted::default()];
-        for (hook, expected) in HOOKS.into_iter().zip(&mut expected) {
+        let mut expected = Hook::ALL.map(|_| Counted::default());
+        for (hook, expected) in Hook::ALL.into_iter().zip(&mut expected) {
             *expected = programs.counted(hook)?;
         }
         let services_before = programs.services()?;
+        let policies_before = programs.policies()?;
         let (host, before) = (tables.on_host(), Vec::new());
-        Ok(Self { programs, tables, host, expected, services_before, before })
+        Ok(Self { programs, tables, host, expected, services_before, policies_before, before })
     }
 
     fn run(&mut self, rng: &mut Rng, packets: u32, report: &mut Report) -> Result<Option<String>> {
         for _ in 0..packets {
-            let place = rng.usize(..HOOKS.len());
-            let hook = HOOKS[place];
+            let place = rng.usize(..Hook::ALL.len());
+            let hook = Hook::ALL[place];
             let input = if rng.bool() {
                 random_input(rng, self.tables, hook)
             } else {
                 random_service_input(rng, self.tables, &self.host)?
             };
-            let counted = counted_services(&self.host);
+            let counted = (counted_services(&self.host), counted_egress(&self.host));
             if let Some(difference) = self.one(place, &input, report)? {
                 let vector = dump(self.tables, &self.before, hook, &input)?;
                 return Ok(Some(format!("{difference}\n{vector}")));
             }
-            if counted != counted_services(&self.host) {
+            if counted != (counted_services(&self.host), counted_egress(&self.host)) {
                 self.before.push((hook, input));
             }
         }
@@ -179,7 +185,7 @@ impl<'a> Round<'a> {
     }
 
     fn one(&mut self, place: usize, input: &Input, report: &mut Report) -> Result<Option<String>> {
-        let hook = HOOKS[place];
+        let hook = Hook::ALL[place];
         let (action, frame) = match self.programs.test_run(hook, input) {
             Ok(ran) => ran,
             Err(error) if is_invalid(&error) && is_short(hook, input) => {
@@ -216,7 +222,7 @@ impl<'a> Round<'a> {
             add(&mut expected.routes, &forwarded.routes);
             add(&mut expected.next_hops, &forwarded.next_hops);
         }
-        for (hook, expected) in HOOKS.into_iter().zip(&self.expected) {
+        for (hook, expected) in Hook::ALL.into_iter().zip(&self.expected) {
             let counted = self.programs.counted(hook)?;
             if counted != *expected {
                 return Ok(Some(format!(
@@ -244,8 +250,17 @@ impl<'a> Round<'a> {
         }
         let on_host = counted_services(&self.host);
         let in_kernel = more(&self.programs.services()?, &self.services_before);
+        if in_kernel != on_host {
+            return Ok(Some(format!("Services: host {on_host:?}, kernel {in_kernel:?}")));
+        }
+        let untimed = |counted: BTreeMap<u32, EgressCounter>| -> BTreeMap<u32, EgressCounter> {
+            let counters = counted.into_iter();
+            counters.map(|(policy, counter)| (policy, EgressCounter { last_hit: 0, ..counter })).collect()
+        };
+        let on_host = untimed(counted_egress(&self.host));
+        let in_kernel = untimed(more_of_policies(&self.programs.policies()?, &self.policies_before));
         let same = in_kernel == on_host;
-        Ok((!same).then(|| format!("Services: host {on_host:?}, kernel {in_kernel:?}")))
+        Ok((!same).then(|| format!("policies: host {on_host:?}, kernel {in_kernel:?}")))
     }
 }
 
@@ -275,7 +290,7 @@ fn is_short(hook: Hook, input: &Input) -> bool {
 impl Report {
     /// That the run was one: every hook and family, and every reason that a packet can bring about.
     pub fn ensure_wide(&self) -> Result<()> {
-        for hook in HOOKS {
+        for hook in Hook::ALL {
             for is_v6 in [false, true] {
                 let count = self.packets.get(&(hook, is_v6)).copied().unwrap_or(0);
                 let total: u32 = self.packets.values().sum();

@@ -19,6 +19,8 @@ pub enum AnswerText {
     Reset,
     /// ICMP port unreachable (RFC 792, RFC 4443), with the IP header and 8 bytes of the transport's.
     Unreachable,
+    /// ICMP administratively prohibited (RFC 1812 section 5.2.7.1, RFC 4443 section 3.1), with as much.
+    Prohibited,
     /// ICMP fragmentation needed (RFC 1191 section 4), packet too big (RFC 4443 section 3.2); quotes as much.
     TooBig,
     /// ICMP echo reply (RFC 792, RFC 4443 section 4.2).
@@ -59,16 +61,19 @@ pub fn answer(frame: &[u8], how: AnswerText, mtu: Option<u32>) -> Result<Vec<u8>
                 reset.ack(tcp.sequence_number.wrapping_add(length)).write(&mut made, &[])?;
             }
         }
-        AnswerText::Unreachable | AnswerText::TooBig => {
+        AnswerText::Unreachable | AnswerText::Prohibited | AnswerText::TooBig => {
+            let prohibited = how == AnswerText::Prohibited;
             let payload = frame.get(14..14 + quoted + QUOTED).context("too short to be quoted")?;
             if version6 {
                 let error = match mtu {
+                    None if prohibited => Icmpv6Type::DestinationUnreachable(Unreachable6::Prohibited),
                     None => Icmpv6Type::DestinationUnreachable(Unreachable6::Port),
                     Some(mtu) => Icmpv6Type::PacketTooBig { mtu },
                 };
                 builder.icmpv6(error).write(&mut made, payload)?;
             } else {
                 let error = match mtu {
+                    None if prohibited => Unreachable4::FilterProhibited,
                     None => Unreachable4::Port,
                     Some(mtu) => Unreachable4::FragmentationNeeded { next_hop_mtu: mtu.try_into()? },
                 };

@@ -4,24 +4,38 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use netroute_common::host::{HostPacket, HostServices, HostTables};
+use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::packet::HEADERS;
 use netroute_common::pipeline::{Arrival, run};
 use netroute_common::verdict::{Hook, Verdict};
 use netroute_common::wire::eth::ETH_LEN;
 
-use super::cast::{NIC, NIC_MAC};
 use super::check::{Input, Judge};
 use super::outcome::{Action, Outcome};
 use super::rewrite::sum;
 use super::tables::TableSet;
 
 /// The packet logic as a library.
-#[derive(Default)]
 pub struct Host {
     tables: TableSet,
     /// Flows and the clock, from packet to packet.
     kept: HostServices,
+}
+
+/// Of a machine that has run for a while: a time that was noted is not 0.
+const START: u64 = 1_000_000_000_000;
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { tables: TableSet::default(), kept: nothing_kept() }
+    }
+}
+
+fn nothing_kept() -> HostServices {
+    let kept = HostServices::default();
+    kept.now.set(START);
+    kept
 }
 
 impl Host {
@@ -42,7 +56,7 @@ impl Judge for Host {
     }
 
     fn forget(&mut self) -> Result<()> {
-        self.kept = HostServices::default();
+        self.kept = nothing_kept();
         Ok(())
     }
 
@@ -63,7 +77,9 @@ impl Judge for Host {
             Verdict::Pass(_) | Verdict::Answer(_) | Verdict::Drop(_) => None,
         };
         let action = Action::of(verdict, hook);
-        Ok(Outcome { action, frame, counted: tables.counted(), services: counted_services(&tables), exit })
+        let (counted, services, egress) =
+            (tables.counted(), counted_services(&tables), counted_egress(&tables));
+        Ok(Outcome { action, frame, counted, services, egress, exit })
     }
 
     fn forward(&mut self, hook: Hook, input: &Input) -> Result<Vec<u8>> {
@@ -115,6 +131,19 @@ pub fn counted_services(tables: &HostTables) -> BTreeMap<u32, ServiceCounter> {
     all.filter(|(_, counter)| *counter != ServiceCounter::default()).collect()
 }
 
+/// `EGRESS_STATS` likewise; of a time whether it is there.
+pub fn counted_egress(tables: &HostTables) -> BTreeMap<u32, EgressCounter> {
+    let counted = tables.egress.counted.borrow();
+    let timeless = counted.iter().map(|(&policy, &counter)| (policy, timeless(counter)));
+    timeless
+        .filter(|(_, counter)| EgressCounter { last_hit: 0, ..*counter } != EgressCounter::default())
+        .collect()
+}
+
+pub fn timeless(counter: EgressCounter) -> EgressCounter {
+    EgressCounter { last_hit: u64::from(counter.last_hit != 0), ..counter }
+}
+
 /// One packet through the pipeline: the verdict, and the frame as it is then.
 pub fn judge(tables: &HostTables, hook: Hook, input: &Input) -> (Verdict, Vec<u8>) {
     let (verdict, packet) = run_packet(tables, hook, input);
@@ -122,7 +151,7 @@ pub fn judge(tables: &HostTables, hook: Hook, input: &Input) -> (Verdict, Vec<u8
 }
 
 fn run_packet(tables: &HostTables, hook: Hook, input: &Input) -> (Verdict, HostPacket) {
-    let mut packet = HostPacket::new(&input.frame, NIC_MAC);
+    let mut packet = HostPacket::new(&input.frame, input.interface.mac);
     if hook != Hook::XdpNic {
         packet = packet.with_linear(HEADERS);
         if let Some(segment) = input.segment {
@@ -132,6 +161,6 @@ fn run_packet(tables: &HostTables, hook: Hook, input: &Input) -> (Verdict, HostP
             packet = packet.with_vlan_tag();
         }
     }
-    let verdict = run(&mut packet, tables, Arrival { hook, ifindex: NIC.index });
+    let verdict = run(&mut packet, tables, Arrival { hook, ifindex: input.interface.index });
     (verdict, packet)
 }
