@@ -117,6 +117,10 @@ impl Agent {
                 let reader = views::Reader::of(self);
                 answer_aside(reply, move || reader.services(&filter));
             }
+            Request::Egress { name, reply } => {
+                let reader = views::Reader::of(self);
+                answer_aside(reply, move || reader.egress(name.as_deref()));
+            }
             Request::Flows { filter, limit, reply } => {
                 let reader = views::FlowReader::of(self);
                 answer_aside(reply, move || reader.list(filter, limit));
@@ -175,6 +179,7 @@ impl Agent {
                 routes: reader.routes(None, false)?,
                 next_hops: reader.next_hops()?,
                 services: reader.services(&ServiceFilter::default())?,
+                egress: reader.egress(None)?,
                 verdicts: reader.drops()?,
                 map_writes: tally.map_writes,
                 applies: tally.applies,

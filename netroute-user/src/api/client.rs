@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 
 use super::path;
 use super::types::{
-    DiffView, DoctorView, DropsView, ErrorView, FlowState, FlowsView, FlushView, ImportView, NextHopView,
-    RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
+    DiffView, DoctorView, DropsView, EgressView, ErrorView, FlowState, FlowsView, FlushView, ImportView,
+    NextHopView, RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
 };
 
 /// Routes per chunk of an import.
@@ -129,6 +129,13 @@ impl Client {
         let mut query: Vec<_> = namespace.map(|namespace| ("namespace", namespace)).into_iter().collect();
         query.extend(name.map(|name| ("name", name)));
         self.get(&with_query(path::SERVICES, &query)).await
+    }
+
+    /// # Errors
+    /// As [`Client::add`].
+    pub async fn egress(&self, name: Option<&str>) -> Result<Vec<EgressView>> {
+        let query: Vec<_> = name.map(|name| ("name", name)).into_iter().collect();
+        self.get(&with_query(path::EGRESS, &query)).await
     }
 
     /// # Errors

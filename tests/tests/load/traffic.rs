@@ -121,7 +121,7 @@ fn n14_an_upgrade_takes_over_from_another_layout_without_loss() -> Result<()> {
     let folder = Folder::new();
     drop(wire.agent(&folder, limits())?);
     // What an agent of another ABI version leaves: the same, under another number.
-    std::fs::rename(folder.path.join("v3"), folder.path.join("v0"))?;
+    std::fs::rename(folder.path.join("v4"), folder.path.join("v0"))?;
     wire.without_loss(|| {
         let (adopted, attachments) = wire.agent(&folder, limits())?;
         ensure!(!adopted, "maps of another layout");
@@ -130,6 +130,6 @@ fn n14_an_upgrade_takes_over_from_another_layout_without_loss() -> Result<()> {
     })?;
     assert!(!folder.path.join("v0").exists());
     assert_eq!(tc_programs("left")?, 1, "taken over, not doubled");
-    assert_eq!(std::fs::read_dir(folder.path.join("v3/links"))?.count(), 4);
+    assert_eq!(std::fs::read_dir(folder.path.join("v4/links"))?.count(), 4);
     Ok(())
 }
