@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use netroute_common::abi;
+use netroute_common::layout::route::UNCOUNTED;
 
 use super::store_memory::map_of;
 use crate::compile::image::{Image, Limits};
@@ -99,6 +100,7 @@ pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityErro
     let counters = routes4
         .values()
         .chain(routes6.values())
+        .filter(|route| route.stats != UNCOUNTED)
         .map(|route| {
             let members = groups.get(&route.group).map_or(1, |group| group.len.max(1));
             u64::from(route.stats).saturating_add(u64::from(members))
@@ -249,6 +251,8 @@ mod tests {
         assert_eq!(check_capacity(&counted, &LIMITS), Ok(()));
         counted.groups.values_mut().for_each(|group| group.len = 2);
         assert_eq!(check_capacity(&counted, &LIMITS).unwrap_err().key, "limits.routeStats");
+        counted.routes4.values_mut().for_each(|route| route.stats = UNCOUNTED);
+        assert_eq!(check_capacity(&counted, &Limits { route_stats: 1, ..LIMITS }), Ok(()));
     }
 
     #[test]
