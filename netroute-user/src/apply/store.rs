@@ -80,7 +80,7 @@ pub(super) const fn limit_key(map: &'static str) -> &'static str {
         b"BLOCKS4" => "limits.blocks4",
         b"ROUTES6" => "limits.routes6",
         b"GROUPS" => "limits.groups",
-        b"NEXTHOPS" | b"NEXTHOP_STATS" => "limits.nextHops",
+        b"NEXTHOPS" | b"NEXTHOP_STATS" | b"PEERS" => "limits.nextHops",
         b"ROUTE_STATS" => "limits.routeStats",
         b"FRONTENDS" => "limits.frontEnds",
         b"SLOTS" => "limits.slots",
@@ -191,12 +191,17 @@ const fn removes(step: &Step) -> bool {
         step,
         Step::RemoveRoute4 { .. }
             | Step::RemoveRoute6 { .. }
-            | Step::Service(ServiceStep::RemoveFrontEnd { .. } | ServiceStep::RemoveSourceRange { .. })
+            | Step::Service(
+                ServiceStep::RemoveFrontEnd { .. }
+                    | ServiceStep::RemoveSourceRange { .. }
+                    | ServiceStep::RemovePeer { .. }
+            )
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use netroute_common::layout::flow::PeerKey;
     use netroute_common::layout::route::{Group, Member, NextHop, Route};
     use netroute_common::layout::service::{FrontEnd, FrontEndKey, SourceRange};
     use zerocopy::FromZeros;
@@ -301,6 +306,23 @@ mod tests {
         apply(&diff(&image(1), &image(2)), &mut store).unwrap();
         assert_eq!(store.image(), &image(2));
         assert_eq!(store.writes_to("FRONTENDS"), 3 + 3 + 3);
+    }
+
+    #[test]
+    fn n13_neighbours_may_all_change_their_macs_where_there_is_room_for_no_more() {
+        let image = |number: u8| {
+            let key = |last| PeerKey { ifindex: 2, mac: [2, 0, 0, 0, number, last], zero: 0 };
+            let mut image = Image::default();
+            image.services.peers = (1..=3).map(|last| (key(last), u32::from(last))).collect();
+            image
+        };
+        let mut store = MemoryStore::new(Limits { next_hops: 4, ..LIMITS });
+        apply(&diff(&Image::default(), &image(1)), &mut store).unwrap();
+        apply(&diff(&image(1), &image(2)), &mut store).unwrap();
+        assert_eq!(store.image(), &image(2));
+        let mut store = MemoryStore::new(Limits { next_hops: 2, ..LIMITS });
+        let error = apply(&diff(&Image::default(), &image(1)), &mut store).unwrap_err();
+        assert!(matches!(error.source, StoreError::Full { map: "PEERS", key: "limits.nextHops", .. }));
     }
 
     #[test]
