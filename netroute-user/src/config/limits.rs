@@ -47,7 +47,7 @@ pub(super) struct LimitsEntry {
     /// Clients kept at their endpoint by `sessionAffinity`; the oldest give way. Default 16384.
     affinity: Option<u32>,
     /// Sockets that were translated, one for each connected, two for each front end that datagrams are
-    /// sent to; the oldest give way. Default 32768.
+    /// sent to; the oldest give way. Default 16384.
     sockets: Option<u32>,
 }
 
