@@ -97,8 +97,7 @@ impl Agent {
                     error!(reason = %refusal.message, "maps not written");
                 }
                 // The same state would be refused again at once.
-                self.apply_problem = Some(refusal.message);
-                self.tell_health_checks();
+                self.fails(refusal.message);
                 self.due = Some(Instant::now() + ATTACH_RETRY);
                 return;
             }
@@ -199,7 +198,12 @@ impl Agent {
         let text = chain(error);
         error!(error = %text, "maps not written");
         self.tally.apply_errors += 1;
-        self.apply_problem = Some(text);
+        self.fails(text);
+    }
+
+    fn fails(&mut self, problem: String) {
+        self.apply_problem = Some(problem);
+        self.failing_since.get_or_insert_with(Instant::now);
         self.tell_health_checks();
     }
 
@@ -212,6 +216,7 @@ impl Agent {
             debug!(steps = total, elapsed = ?begun.elapsed(), "applied");
         }
         self.apply_problem = None;
+        self.failing_since = None;
         self.carried.serve(&self.snapshot.installed);
         self.outlets.fib.send_if_modified(|held| {
             let changed = **held != compiled.fib;

@@ -88,6 +88,8 @@ pub struct Agent {
     pub probe_down: BTreeMap<Gateway, String>,
     pub mutations: VecDeque<Mutation>,
     pub apply_problem: Option<String>,
+    /// When the first of the problems since the last success came.
+    pub(super) failing_since: Option<Instant>,
     /// Health check ports that could not be had.
     pub health_ports: Problems,
     pub(super) state: Arc<StateDir>,
@@ -157,6 +159,7 @@ impl Agent {
             probe_down: BTreeMap::new(),
             mutations: VecDeque::new(),
             apply_problem: None,
+            failing_since: None,
             health_ports: Arc::default(),
             state: Arc::new(state),
             store,
