@@ -294,7 +294,7 @@ impl Agent {
     /// Tries again what was refused.
     pub fn retry_sockets(&mut self) {
         if let Some(attached) = &mut self.attached {
-            attached.retry_sockets(self.config.sockets.as_ref());
+            attached.retry_sockets(self.config.sockets.as_ref(), Instant::now());
         }
     }
 

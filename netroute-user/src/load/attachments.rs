@@ -14,6 +14,7 @@ use super::lock::Lock;
 use super::memory::{self, MapMemory};
 use super::pins::{Hold, Pins};
 use super::program::{self, Source};
+use super::sockets::Group;
 use super::tc::{self, Place};
 use super::{definition, filter, release, xdp};
 
@@ -62,7 +63,7 @@ pub struct Attachments {
     pub(super) source: Source,
     pub(super) maps: PathBuf,
     /// The control group whose sockets are served.
-    pub(super) sockets: Option<PathBuf>,
+    pub(super) sockets: Option<Group>,
     classifiers: Ebpf,
     attached: BTreeMap<(u32, Hook), Attached>,
     _lock: Lock,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -80,8 +81,8 @@ impl Attachments {
         self.sockets = None;
         let attached = group.map(|group| attach(&self.pins, &self.source, &self.maps, group)).transpose();
         match attached {
-            Ok(Some(path)) => {
-                self.sockets = Some(path);
+            Ok(Some(group)) => {
+                self.sockets = Some(group);
                 Ok(())
             }
             Ok(None) => detach(&self.pins).map(drop),
@@ -92,7 +93,13 @@ impl Attachments {
     /// The control group whose processes are served.
     #[must_use]
     pub fn sockets(&self) -> Option<&Path> {
-        self.sockets.as_deref()
+        self.sockets.as_ref().map(|group| group.path.as_path())
+    }
+
+    /// Whether another group has its path by now, or none: the programs went with the one they were on.
+    #[must_use]
+    pub fn sockets_moved(&self) -> bool {
+        self.sockets.as_ref().is_some_and(Group::is_moved)
     }
 
     /// The programs that serve it.
@@ -110,7 +117,33 @@ impl Attachments {
     }
 }
 
-fn attach(pins: &Pins, source: &Source, maps: &Path, group: &SocketGroup) -> Result<PathBuf, SocketsError> {
+/// The control group that programs are on.
+#[derive(Debug)]
+pub(super) struct Group {
+    path: PathBuf,
+    /// Device and inode, by which it is told from one that was made in its place.
+    identity: (u64, u64),
+}
+
+impl Group {
+    fn of(path: PathBuf, folder: &File) -> io::Result<Self> {
+        let identity = identity(&folder.metadata()?);
+        Ok(Self { path, identity })
+    }
+
+    fn is_moved(&self) -> bool {
+        match std::fs::metadata(&self.path) {
+            Ok(now) => identity(&now) != self.identity,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
+fn identity(folder: &std::fs::Metadata) -> (u64, u64) {
+    (folder.dev(), folder.ino())
+}
+
+fn attach(pins: &Pins, source: &Source, maps: &Path, group: &SocketGroup) -> Result<Group, SocketsError> {
     let path = match group {
         SocketGroup::Root => root(&read_mounts()).ok_or(SocketsError::NoGroups)?,
         SocketGroup::At(path) => path.clone(),
@@ -120,6 +153,8 @@ fn attach(pins: &Pins, source: &Source, maps: &Path, group: &SocketGroup) -> Res
     if magic.filesystem_type() != CGROUP2_SUPER_MAGIC {
         return Err(SocketsError::OtherFileSystem { path });
     }
+    let no_folder = |source| SocketsError::NoFolder { path: path.clone(), source };
+    let group = Group::of(path.clone(), &folder).map_err(no_folder)?;
     let failed = |source| SocketsError::Load(Box::new(source));
     let mut object = source.sockets(maps).map_err(failed)?;
     for name in SOCKET_PROGRAMS {
@@ -140,7 +175,7 @@ fn attach(pins: &Pins, source: &Source, maps: &Path, group: &SocketGroup) -> Res
         std::fs::rename(&fresh, pins.socket(name))
             .map_err(|source| SocketsError::Unpin { path: fresh, source })?;
     }
-    Ok(path)
+    Ok(group)
 }
 
 /// Beside whatever others have there: a link always allows for others, and takes no flag that says so.
@@ -217,5 +252,22 @@ mod tests {
             "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(root(hybrid).unwrap(), Path::new("/sys/fs/cgroup/unified"));
         assert_eq!(root("cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"), None);
+    }
+
+    #[test]
+    fn a_group_that_is_gone_or_was_made_anew_is_told_from_the_one_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, other] = ["served", "other"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&path).unwrap();
+        let group = Group::of(path.clone(), &File::open(&path).unwrap()).unwrap();
+        assert!(!group.is_moved());
+        std::fs::create_dir(path.join("below")).unwrap();
+        assert!(!group.is_moved(), "its content is not what it is");
+        // Made while the first is there, it has another inode.
+        std::fs::create_dir(&other).unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+        assert!(group.is_moved(), "gone");
+        std::fs::rename(&other, &path).unwrap();
+        assert!(group.is_moved(), "made anew");
     }
 }
