@@ -25,6 +25,8 @@ use crate::config::SocketGroup;
 /// How long the kernel may take to let go of unpinned links.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+const OTHER_KERNEL: &str = "use a kernel with CONFIG_CGROUP_BPF=y, Linux 5.8 or newer, or `sockets: null`";
+
 /// Why processes get no translation at their sockets; packets are translated all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketsError {
@@ -57,9 +59,12 @@ impl SocketsError {
             Self::NoFolder { .. } | Self::OtherFileSystem { .. } => {
                 "name a folder that exists on a cgroup2 file system as `sockets.cgroup`, or leave it out"
             }
-            Self::Load(_) | Self::Attach { .. } | Self::NoLinks => {
-                "use a kernel with CONFIG_CGROUP_BPF=y, Linux 5.8 or newer, or `sockets: null`"
-            }
+            Self::Load(error) => match **error {
+                LoadError::Program { .. } => OTHER_KERNEL,
+                LoadError::Object { .. } | LoadError::Missing { .. } => "build or install netroute again",
+                _ => "see the agent's log; it is tried again",
+            },
+            Self::Attach { .. } | Self::NoLinks => OTHER_KERNEL,
             Self::Pin { .. } | Self::Unpin { .. } => "see the agent's log",
         }
     }
@@ -269,5 +274,19 @@ mod tests {
         assert!(group.is_moved(), "gone");
         std::fs::rename(&other, &path).unwrap();
         assert!(group.is_moved(), "made anew");
+    }
+
+    #[test]
+    fn another_kernel_is_advised_only_where_this_one_refused() {
+        let load = |error| SocketsError::Load(Box::new(error));
+        let refused = LoadError::Program {
+            name: "sock_connect4",
+            source: aya::programs::ProgramError::NotLoaded.into(),
+        };
+        assert!(load(refused).fix().contains("kernel"));
+        let missing = LoadError::Missing { what: "program", name: "sock_connect4" };
+        assert!(load(missing).fix().contains("install netroute again"));
+        let folder = LoadError::NoBtf { path: "/sys/kernel/btf/vmlinux" };
+        assert!(!load(folder).fix().contains("CONFIG_CGROUP_BPF"));
     }
 }
