@@ -216,9 +216,13 @@ fn remove(path: &Path) -> Result<(), SocketsError> {
 
 /// The last hold on a link is dropped by a work queue, and with it the one on the program.
 fn wait_gone(leaving: &BTreeSet<u32>) {
+    if leaving.is_empty() {
+        return;
+    }
     let deadline = Instant::now() + PATIENCE;
     while loaded_programs().filter_map(Result::ok).any(|program| leaving.contains(&program.id())) {
-        if leaving.is_empty() || Instant::now() > deadline {
+        if Instant::now() > deadline {
+            tracing::warn!(?leaving, "the kernel takes its time to release the programs of sockets");
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
