@@ -237,6 +237,10 @@ pub(super) fn route_of_scratch<F: Family, T: Tables + Services>(tables: &T) -> R
 /// policy may know a way.
 #[inline(always)]
 fn kind_of(group: u32) -> u8 {
+    // Its number is a kind's.
+    if group == Route::NONE.group {
+        return KIND_NEIGHBOUR;
+    }
     if group < FIRST_FREE_ID { group as u8 } else { KIND_NEIGHBOUR }
 }
 

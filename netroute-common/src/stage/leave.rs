@@ -3,7 +3,7 @@
 
 use super::family::Family;
 use super::open::{Chosen, From, hash};
-use super::serve::{Asked, Decision, Scratch};
+use super::serve::{Asked, Decision, Scratch, give_back};
 use super::tuple::Tuple;
 use crate::egress::{Egress, EgressEvent};
 use crate::layout::egress::{
@@ -45,7 +45,12 @@ pub fn leave<F: Family, T: Tables + Services + Egress>(tables: &T, decision: Dec
         ask::<F>(scratch, decision);
         judge::<F, T>(tables, scratch, decision)
     });
-    judged.unwrap_or(Decision::refused(Reason::TableInconsistent))
+    let judged = judged.unwrap_or(Decision::refused(Reason::TableInconsistent));
+    if judged.refusal().is_some() {
+        // Of a flow that is cut.
+        give_back::<F, T>(tables, decision.unjudged());
+    }
+    judged
 }
 
 /// Fills in the question.

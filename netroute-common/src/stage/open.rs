@@ -273,7 +273,9 @@ fn prepare<F: Family, S: Services + Egress>(
         back: back_to(tables, &chosen.peer),
         ..Flow::default()
     };
-    let own = own_port.wrapping_sub(chosen.first_port) < chosen.ports;
+    // What goes on as it is keeps whatever it has.
+    let as_it_is = chosen.from == From::Client && chosen.flags != 0;
+    let own = as_it_is || own_port.wrapping_sub(chosen.first_port) < chosen.ports;
     let port = if own { own_port } else { chosen.port_at(0) };
     *answers = F::Tuple::new(&chosen.endpoint, &chosen.source, (chosen.port, port), flow.protocol);
     Decision::NONE

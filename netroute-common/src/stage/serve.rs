@@ -413,7 +413,7 @@ fn keep_fragment<F: Family, S: Services>(
 }
 
 #[inline(always)]
-fn give_back<F: Family, T: Services + Egress>(tables: &T, decision: Decision) {
+pub(super) fn give_back<F: Family, T: Services + Egress>(tables: &T, decision: Decision) {
     F::scratch(tables, |scratch| unrefresh::<F, T>(tables, decision, &scratch.asked, scratch.seen));
 }
 

@@ -21,11 +21,18 @@ use crate::observe::metrics::Sample;
 #[error("{message}")]
 pub struct Refusal {
     pub message: String,
+    /// The agent serves nobody yet; it may do so later.
+    pub starting: bool,
 }
 
 impl Refusal {
     pub fn new(message: impl ToString) -> Self {
-        Self { message: one_line(&message.to_string()).into_owned() }
+        Self { message: one_line(&message.to_string()).into_owned(), starting: false }
+    }
+
+    /// Of an agent that does not serve yet.
+    pub fn starting(message: impl ToString) -> Self {
+        Self { starting: true, ..Self::new(message) }
     }
 }
 

@@ -83,7 +83,10 @@ impl<E: std::error::Error> From<E> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let (status, message) = match self {
-            Self::Refused(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, refusal.message),
+            Self::Refused(Refusal { message, starting: true }) => (StatusCode::SERVICE_UNAVAILABLE, message),
+            Self::Refused(Refusal { message, starting: false }) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, message)
+            }
             Self::Gone => {
                 let message = "the agent is stopping; try again when it runs".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, message)
