@@ -3,6 +3,8 @@
 //! A change of any map's key or value layout changes `abi.txt` and asks for a new [`ABI_VERSION`]:
 //! the maps of another version are pinned in another folder, so an upgrade loads beside them.
 
+use crate::verdict::Hook;
+
 /// Version of the map layouts; part of the pin path.
 pub const ABI_VERSION: u32 = 4;
 
@@ -50,6 +52,19 @@ pub const PROGRAM_XDP_NIC: &str = "xdp_nic";
 pub const PROGRAM_TC_NIC: &str = "tc_nic";
 pub const PROGRAM_TC_POD: &str = "tc_pod";
 pub const PROGRAM_TC_OUT: &str = "tc_out";
+
+/// The program of a hook.
+pub const fn program(hook: Hook) -> &'static str {
+    match hook {
+        Hook::XdpNic => PROGRAM_XDP_NIC,
+        Hook::TcNic => PROGRAM_TC_NIC,
+        Hook::TcPod => PROGRAM_TC_POD,
+        Hook::TcOut => PROGRAM_TC_OUT,
+    }
+}
+
+/// The programs at TC.
+pub const CLASSIFIERS: [&str; 3] = [PROGRAM_TC_NIC, PROGRAM_TC_POD, PROGRAM_TC_OUT];
 
 /// The programs of sockets.
 pub const SOCKET_PROGRAMS: [&str; 8] = [

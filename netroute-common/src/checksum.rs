@@ -82,6 +82,12 @@ impl Delta {
         Self { sum: u32::from(self.fold()).wrapping_add(u32::from(other.fold())) }
     }
 
+    /// The sum stays: each of its two zeroes says so.
+    #[inline(always)]
+    pub fn changes_nothing(self) -> bool {
+        matches!(self.fold(), 0 | 0xffff)
+    }
+
     /// In one word.
     #[inline(always)]
     pub fn fold(self) -> u16 {
@@ -127,6 +133,20 @@ mod tests {
     fn n1_rfc1624_example() {
         let updated = Update::of(Be16::new(0xdd2f)).replace(0x5555, 0x3285).ip();
         assert_eq!(updated.get(), 0x0000);
+    }
+
+    #[test]
+    fn n1_a_change_of_nothing_changes_nothing() {
+        for same in [0, 1, 0x1234, 0xffff] {
+            assert!(Delta::default().replace(same, same).replace(!same, !same).changes_nothing());
+        }
+        assert!(Delta::default().changes_nothing());
+        assert!(
+            Delta::default().replace(80, 8080).replace(8080, 80).changes_nothing(),
+            "the sum is the same"
+        );
+        assert!(!Delta::default().replace(80, 81).changes_nothing());
+        assert!(!Delta::default().replace(0, 0xfffe).changes_nothing());
     }
 
     #[test]

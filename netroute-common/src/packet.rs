@@ -4,6 +4,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::checksum::{Delta, Update};
 use crate::wire::be::Be16;
+use crate::wire::eth::ETH_LEN;
+use crate::wire::ipv6::{Fragment6, Ipv6};
+use crate::wire::l4::Tcp;
 
 /// A header that can be laid over packet bytes: alignment at most 2, any bit pattern valid.
 pub trait Header: FromBytes + IntoBytes + Immutable + KnownLayout {}
@@ -12,6 +15,13 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Header for T {}
 /// Offsets at or above this are never read: it bounds what the verifier must track. Enough for
 /// Ethernet, IPv6, and 256 bytes of extension headers.
 pub const MAX_OFFSET: usize = 320;
+
+/// What can be looked at without a [`Packet::pull`]: Ethernet, IPv6, the header of a fragment, and TCP without
+/// options.
+pub const HEADERS: usize = ETH_LEN
+    .wrapping_add(size_of::<Ipv6>())
+    .wrapping_add(size_of::<Fragment6>())
+    .wrapping_add(size_of::<Tcp>());
 
 /// One packet, starting at its link-layer header.
 pub trait Packet {
@@ -45,7 +55,7 @@ pub trait Packet {
     /// The same of words that together changed by this much.
     fn words_changed(&mut self, change: Delta);
 
-    /// Makes sure that this many bytes can be looked at, or all that there are.
+    /// Makes sure that this many bytes can be looked at, or all that there are; [`HEADERS`] can from the start.
     fn pull(&mut self, length: usize);
 
     /// Makes the frame this long: what is cut off is lost, what is added undefined. `None` if that cannot be

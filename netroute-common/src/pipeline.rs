@@ -2,6 +2,7 @@
 
 use crate::packet::Packet;
 use crate::stage::forward::forward;
+use crate::stage::outgoing::outgoing;
 use crate::stage::stages::Stages;
 use crate::verdict::{Exit, Fate, Hook, Reason, Verdict};
 use crate::wire::eth::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth};
@@ -56,6 +57,13 @@ fn judge<P: Packet, T: Stages<P>>(packet: &mut P, tables: &T, arrival: Arrival) 
     let ethertype = eth.ethertype.get();
     if !packet.addressed_here() {
         return Err(Reason::NotForThisMac);
+    }
+    if !arrival.at_xdp::<P>() && arrival.hook == Hook::TcOut {
+        return match ethertype {
+            ETHERTYPE_IPV4 => outgoing::<Ipv4, P, T>(packet, tables, arrival),
+            ETHERTYPE_IPV6 => outgoing::<Ipv6, P, T>(packet, tables, arrival),
+            _ => Err(Reason::NotIp),
+        };
     }
     match ethertype {
         ETHERTYPE_IPV4 => forward::<Ipv4, P, T>(packet, tables, arrival),

@@ -11,7 +11,8 @@ pub enum Hook {
     TcNic = 1,
     /// TC ingress on a pod's host veth: what the pod sends.
     TcPod = 2,
-    /// TC egress on a NIC: what processes of the node send, and what the kernel forwards.
+    /// TC egress on NICs and on the host ends of pods' veths: what processes of the node send, and what the kernel
+    /// forwards.
     TcOut = 3,
 }
 
@@ -118,7 +119,7 @@ reasons! {
     NoMasqueradeAddress = 27 "no-masquerade-address",
     /// Fragment of a packet to a Service, whose first was not seen: dropped.
     ServiceFragment = 28 "service-fragment",
-    /// To a Service, of a protocol that Services do not have, or with options, or an error about no flow: dropped.
+    /// To a Service, of a protocol that Services do not have, or with options, or cut short, or an error about no flow: dropped.
     ServiceProtocol = 29 "service-protocol",
     /// To a Service; the kernel sends it on, to the endpoint.
     Translated = 31 "translated",
@@ -218,6 +219,8 @@ pub enum Exit {
     Interface(u32),
     /// To the other end of the pod veth with this index (TC only).
     Pod(u32),
+    /// Out of the NIC that it was about to leave by (TC egress only).
+    Onward,
 }
 
 /// The end of every packet's way through a program.

@@ -19,7 +19,7 @@ mod tables;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use netroute_common::pipeline::{Arrival, run};
-use netroute_common::verdict::Hook;
+use netroute_common::verdict::{Exit, Hook, Verdict};
 
 /// XDP on a NIC: transit between NICs. One instance per NIC, see [`maps::nic`].
 #[xdp]
@@ -42,11 +42,21 @@ pub fn tc_pod(ctx: TcContext) -> i32 {
     classify(ctx, Hook::TcPod)
 }
 
+/// TC egress on NICs and on the host ends of pods' veths: what processes of the node send, and what the kernel
+/// forwards.
+#[classifier]
+pub fn tc_out(ctx: TcContext) -> i32 {
+    // What the other programs redirected has been judged.
+    if skb::Skb::take_mark(&ctx) { action::ONWARD } else { classify(ctx, Hook::TcOut) }
+}
+
 #[inline(always)]
 fn classify(ctx: TcContext, hook: Hook) -> i32 {
     let mut skb = skb::Skb::new(ctx);
     let arrival = Arrival { hook, ifindex: skb.ifindex() };
-    action::tc(run(&mut skb, &tables::Maps { hook }, arrival), arrival.ifindex)
+    let verdict = run(&mut skb, &tables::Maps { hook }, arrival);
+    skb.mark(matches!(verdict, Verdict::Forward(Exit::Interface(_)) | Verdict::Answer(_)));
+    action::tc(verdict, arrival)
 }
 
 #[panic_handler]

@@ -4,8 +4,7 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::{bpf_csum_update, bpf_l4_csum_replace, bpf_skb_change_tail};
 use aya_ebpf::programs::TcContext;
 use netroute_common::checksum::Delta;
-use netroute_common::packet::{Header, Packet, TransportChange};
-use netroute_common::wire::eth::ETH_LEN;
+use netroute_common::packet::{HEADERS, Header, Packet, TransportChange};
 
 use crate::frame::bounded;
 
@@ -13,8 +12,8 @@ pub struct Skb {
     ctx: TcContext,
 }
 
-/// Headers the fast path may read or write: Ethernet, IPv6, and the first bytes of TCP.
-const HEADERS: usize = ETH_LEN + 40 + 20;
+/// `skb->tc_index` (16 bits) of a packet that was judged.
+const JUDGED: u32 = 0x6e72;
 /// `skb->pkt_type` of a frame to this host (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
 
@@ -43,6 +42,26 @@ impl Skb {
     pub fn ifindex(&self) -> u32 {
         // SAFETY: the context is valid for the whole run of the program.
         unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+
+    /// Marks the packet as judged, for the program at the egress of the NIC that it is redirected to. No pod can:
+    /// each packet's mark is written here on its way in.
+    #[inline(always)]
+    pub fn mark(&mut self, judged: bool) {
+        // SAFETY: as in `ifindex`; `tc_index` is the traffic control's own.
+        unsafe { (*self.ctx.skb.skb).tc_index = if judged { JUDGED } else { 0 } };
+    }
+
+    /// Whether the packet has the mark, which it loses.
+    #[inline(always)]
+    pub fn take_mark(ctx: &TcContext) -> bool {
+        // SAFETY: as in `mark`.
+        let skb = unsafe { &mut *ctx.skb.skb };
+        let judged = skb.tc_index == JUDGED;
+        if judged {
+            skb.tc_index = 0;
+        }
+        judged
     }
 
     #[inline(always)]
@@ -127,6 +146,7 @@ impl Packet for Skb {
         let TransportChange { addresses, ports, udp, in_header } = change;
         // One's complement sums in the order in which they lie in memory.
         let addresses = u64::from(addresses.fold().to_be());
+        let same = ports.changes_nothing();
         let ports = u64::from(ports.fold().to_be());
         let flags = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
         let skb = self.ctx.skb.skb;
@@ -134,7 +154,7 @@ impl Packet for Skb {
         // the pseudo-header alone, and the helper leaves it alone for anything else.
         let changed = unsafe {
             bpf_l4_csum_replace(skb, at as u32, 0, addresses, flags | u64::from(BPF_F_PSEUDO_HDR)) == 0
-                && (ports == 0 || bpf_l4_csum_replace(skb, at as u32, 0, ports, flags) == 0)
+                && (same || bpf_l4_csum_replace(skb, at as u32, 0, ports, flags) == 0)
         };
         if !in_header {
             // For want of a header checksum that makes up for it, the sum over the whole packet is what

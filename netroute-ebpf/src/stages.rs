@@ -4,6 +4,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use netroute_common::pipeline::Arrival;
 use netroute_common::stage::answer::{Answering, answer};
+use netroute_common::stage::leave::leave;
 use netroute_common::stage::open::{await_answers, enter, reclaim};
 use netroute_common::stage::relate::{carry_related, relate};
 use netroute_common::stage::serve::{Decision, carry, decide};
@@ -45,7 +46,11 @@ macro_rules! global {
 
 #[inline(always)]
 fn tc_arrival(hook: u32, ifindex: u32) -> Arrival {
-    let hook = if hook == Hook::TcPod as u32 { Hook::TcPod } else { Hook::TcNic };
+    let hook = match hook {
+        hook if hook == Hook::TcPod as u32 => Hook::TcPod,
+        hook if hook == Hook::TcOut as u32 => Hook::TcOut,
+        _ => Hook::TcNic,
+    };
     Arrival { hook, ifindex }
 }
 
@@ -59,9 +64,9 @@ global!(tc_relate: tc_relate4, tc_relate6; |ctx: *mut __sk_buff, hook: u32, ifin
     relate::<F, _, _>(&mut skb, &Maps { hook: arrival.hook }, arrival, destination as u8).number()
 });
 
-global!(tc_carry: tc_carry4, tc_carry6; |ctx: *mut __sk_buff, decision: u32, obstacle: u32, ifindex: u32| {
+global!(tc_carry: tc_carry4, tc_carry6; |ctx: *mut __sk_buff, decision: u32, obstacle: u32, next_hop: u32| {
     let (decision, obstacle) = (Decision::from_number(decision), Decision::from_number(obstacle));
-    carry::<F, _, _>(&mut Skb::again(TcContext::new(ctx)), &TC, decision, obstacle, ifindex).number()
+    carry::<F, _, _>(&mut Skb::again(TcContext::new(ctx)), &TC, decision, obstacle, next_hop).number()
 });
 
 global!(tc_carry_related: tc_carry_related4, tc_carry_related6; |ctx: *mut __sk_buff, decision: u32, obstacle: u32| {
@@ -81,10 +86,14 @@ global!(xdp_decide: xdp_decide4, xdp_decide6; |ctx: *mut xdp_md, ifindex: u32, d
     decide::<F, _, _>(&frame, &XDP, arrival, destination as u8).number()
 });
 
-global!(xdp_carry: xdp_carry4, xdp_carry6; |ctx: *mut xdp_md, decision: u32, obstacle: u32, ifindex: u32| {
+global!(xdp_carry: xdp_carry4, xdp_carry6; |ctx: *mut xdp_md, decision: u32, obstacle: u32, next_hop: u32| {
     let (decision, obstacle) = (Decision::from_number(decision), Decision::from_number(obstacle));
     let ctx = XdpContext::new(ctx);
-    carry::<F, _, _>(&mut Frame::new(&ctx, maps::nic().mac), &XDP, decision, obstacle, ifindex).number()
+    carry::<F, _, _>(&mut Frame::new(&ctx, maps::nic().mac), &XDP, decision, obstacle, next_hop).number()
+});
+
+global!(tc_leave: tc_leave4, tc_leave6; |decision: u32| {
+    leave::<F, _>(&TC, Decision::from_number(decision)).number()
 });
 
 // Of both hooks.
@@ -93,6 +102,11 @@ global!(port_is_free: await_answers4, await_answers6; | | await_answers::<F, _>(
 global!(port_is_given_up: reclaim4, reclaim6; | | reclaim::<F, _>(&TC).into());
 
 impl NewFlows for Maps {
+    #[inline(always)]
+    fn leave<F: Answering>(&self, decision: Decision) -> Decision {
+        Decision::from_number(tc_leave::<F>(decision.number()))
+    }
+
     #[inline(always)]
     fn enter<F: Answering>(&self, ifindex: u32) -> Decision {
         Decision::from_number(enter_flow::<F>(ifindex))
@@ -122,10 +136,10 @@ impl Stages<Skb> for Maps {
         skb: &mut Skb,
         decision: Decision,
         obstacle: Decision,
-        ifindex: u32,
+        next_hop: u32,
     ) -> Decision {
         let (decision, obstacle) = (decision.number(), obstacle.number());
-        Decision::from_number(tc_carry::<F>(skb.as_ptr(), decision, obstacle, ifindex))
+        Decision::from_number(tc_carry::<F>(skb.as_ptr(), decision, obstacle, next_hop))
     }
 
     #[inline(always)]
@@ -159,10 +173,10 @@ impl Stages<Frame<'_>> for Maps {
         frame: &mut Frame<'_>,
         decision: Decision,
         obstacle: Decision,
-        ifindex: u32,
+        next_hop: u32,
     ) -> Decision {
         let (decision, obstacle) = (decision.number(), obstacle.number());
-        Decision::from_number(xdp_carry::<F>(frame.ctx.ctx, decision, obstacle, ifindex))
+        Decision::from_number(xdp_carry::<F>(frame.ctx.ctx, decision, obstacle, next_hop))
     }
 
     /// TC's.

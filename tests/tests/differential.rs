@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use fastrand::Rng;
 use netroute_common::host::Counted;
+use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
@@ -65,6 +66,7 @@ fn a_difference_is_reported() -> Result<()> {
         (Tampering::RouteCounter, "counters at"),
         (Tampering::ServiceCounter, "Services: "),
         (Tampering::FlowLost, "flows: "),
+        (Tampering::FragmentLost, "flows: "),
     ] {
         programs.how = how;
         let report = run(&mut programs, settings)?;
@@ -131,6 +133,7 @@ enum Tampering {
     RouteCounter,
     ServiceCounter,
     FlowLost,
+    FragmentLost,
 }
 
 /// The kernel, with one thing about it changed behind the comparison's back.
@@ -196,10 +199,16 @@ impl Programs for Tampered {
         Ok(services)
     }
 
+    fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>> {
+        self.bench.policies()
+    }
+
     fn flows(&self) -> Result<FlowSet> {
         let mut flows = self.bench.flows()?;
-        if self.how == Tampering::FlowLost {
-            flows.flows4.pop_last();
+        match self.how {
+            Tampering::FlowLost => drop(flows.flows4.pop_last()),
+            Tampering::FragmentLost => drop(flows.fragments.pop_last()),
+            _ => {}
         }
         Ok(flows)
     }

@@ -27,15 +27,16 @@ fn run(file: &str) -> Result<()> {
 
 /// Facts of the data plane that must have a vector.
 #[test]
-fn the_facts_of_routing_and_services_are_covered() -> Result<()> {
+fn the_facts_of_the_data_plane_are_covered() -> Result<()> {
     let mut covered = BTreeSet::new();
     for file in files()? {
         covered.extend(Vector::read(&file)?.covers);
     }
     let routing = ["R1", "R2", "R3", "R10", "R11", "R12", "R14", "N11", "X1", "X3"];
     let services = ["S3", "S4", "S6", "S8", "S10", "S12", "S14", "S17", "S18", "S19", "S20", "S24", "S25"];
-    let flows = ["N1", "N3", "N4", "N6", "N7", "N8", "N9", "N10", "N12", "N15"];
-    let wanted = routing.into_iter().chain(services).chain(flows);
+    let flows = ["N1", "N3", "N4", "N5", "N6", "N7", "N8", "N9", "N10", "N12", "N15"];
+    let policies = ["E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8"];
+    let wanted = routing.into_iter().chain(services).chain(flows).chain(policies);
     let missing: Vec<_> = wanted.filter(|id| !covered.contains(*id)).collect();
     assert!(missing.is_empty(), "no vector covers {missing:?}");
     Ok(())
@@ -81,11 +82,17 @@ fn a_wrong_judge_of_errors_is_found_out() -> Result<()> {
     let ran = run_cases(&vector, &mut WrongHost { host: Host::default(), wrong: Wrong::Quoted }, false)?;
     let found = |line: &String| QUOTED_CHECKSUM.clone().all(|at| line.contains(&format!("; byte {at}: ")));
     assert!(ran.failures.iter().any(found), "{:?}", ran.failures);
+    // And one that leaves the checksum of an ICMPv6 error as it came.
+    let ran = run_cases(&vector, &mut WrongHost { host: Host::default(), wrong: Wrong::Icmp6 }, false)?;
+    let found = |line: &String| ICMP6_CHECKSUM.clone().all(|at| line.contains(&format!("; byte {at}: ")));
+    assert!(ran.failures.iter().any(found), "{:?}", ran.failures);
     Ok(())
 }
 
 /// Behind Ethernet, IPv4 and ICMP header, that of the IPv4 header quoted there.
 const QUOTED_CHECKSUM: Range<usize> = 52..54;
+/// Behind Ethernet and IPv6 header.
+const ICMP6_CHECKSUM: Range<usize> = 56..58;
 
 #[derive(Clone, Copy, Debug)]
 enum Wrong {
@@ -94,6 +101,11 @@ enum Wrong {
     Counter,
     Memory,
     Quoted,
+    Icmp6,
+}
+
+fn is_icmp6(frame: &[u8]) -> bool {
+    frame[12..14] == [0x86, 0xdd] && frame[20] == 58
 }
 
 fn is_icmp4(frame: &[u8]) -> bool {
@@ -132,7 +144,10 @@ impl Judge for WrongHost {
                 Wrong::Quoted if is_icmp4(&input.frame) => {
                     outcome.frame[QUOTED_CHECKSUM].copy_from_slice(&input.frame[QUOTED_CHECKSUM]);
                 }
-                Wrong::Quoted => {}
+                Wrong::Icmp6 if is_icmp6(&input.frame) => {
+                    outcome.frame[ICMP6_CHECKSUM].copy_from_slice(&input.frame[ICMP6_CHECKSUM]);
+                }
+                Wrong::Quoted | Wrong::Icmp6 => {}
             }
         }
         Ok(outcome)

@@ -22,10 +22,13 @@ pub struct HostPacket {
     /// odd.
     words: Vec<u16>,
     length: usize,
+    /// So many bytes can be looked at without a [`Packet::pull`].
+    linear: usize,
     nic: Mac,
     segment: Option<u32>,
     vlan_tagged: bool,
     changes: Vec<WordChange>,
+    sums: Vec<Delta>,
 }
 
 impl HostPacket {
@@ -37,13 +40,21 @@ impl HostPacket {
             *to = *from;
         }
         let nic = Mac::new(nic);
-        Self { words, length: frame.len(), nic, segment: None, vlan_tagged: false, changes: Vec::new() }
+        let (changes, sums) = (Vec::new(), Vec::new());
+        let (length, linear) = (frame.len(), usize::MAX);
+        Self { words, length, linear, nic, segment: None, vlan_tagged: false, changes, sums }
     }
 
     /// The same as a GSO packet with `payload` bytes in each segment.
     #[must_use]
     pub fn with_segment(self, payload: u32) -> Self {
         Self { segment: Some(payload), ..self }
+    }
+
+    /// The same with no more than this many bytes in the linear part.
+    #[must_use]
+    pub fn with_linear(self, linear: usize) -> Self {
+        Self { linear, ..self }
     }
 
     /// The same with a VLAN tag that the NIC took off.
@@ -63,6 +74,11 @@ impl HostPacket {
     pub fn word_changes(&self) -> &[WordChange] {
         &self.changes
     }
+
+    /// The same of changes of several words together.
+    pub fn words_changes(&self) -> &[Delta] {
+        &self.sums
+    }
 }
 
 impl Packet for HostPacket {
@@ -70,7 +86,7 @@ impl Packet for HostPacket {
         if at >= MAX_OFFSET {
             return None;
         }
-        let rest = self.frame().get(at..)?;
+        let rest = self.frame().get(at..self.length.min(self.linear))?;
         T::ref_from_prefix(rest).ok().map(|(header, _)| header)
     }
 
@@ -78,13 +94,15 @@ impl Packet for HostPacket {
         if at >= MAX_OFFSET {
             return None;
         }
-        let rest = self.words.as_mut_bytes().get_mut(at..self.length)?;
+        let end = self.length.min(self.linear);
+        let rest = self.words.as_mut_bytes().get_mut(at..end)?;
         T::mut_from_prefix(rest).ok().map(|(header, _)| header)
     }
 
     fn resize(&mut self, length: usize) -> Option<()> {
         self.words.resize(length.div_ceil(2), 0);
         self.length = length;
+        self.pull(length);
         Some(())
     }
 
@@ -104,9 +122,13 @@ impl Packet for HostPacket {
         self.segment
     }
 
-    fn words_changed(&mut self, _change: Delta) {}
+    fn words_changed(&mut self, change: Delta) {
+        self.sums.push(change);
+    }
 
-    fn pull(&mut self, _length: usize) {}
+    fn pull(&mut self, length: usize) {
+        self.linear = self.linear.max(length);
+    }
 
     fn word_changed(&mut self, old: u16, new: u16) {
         self.changes.push(WordChange { old, new });
@@ -130,6 +152,18 @@ mod tests {
             *word = Be16::new(0xa0b0);
         }
         assert_eq!(packet.frame(), [1, 2, 0xa0, 0xb0, 5]);
+    }
+
+    #[test]
+    fn what_lies_behind_the_linear_part_is_pulled_first() {
+        let mut packet = HostPacket::new(&[1, 2, 3, 4, 5, 6], [0; 6]).with_linear(3);
+        assert!(packet.get::<[u8; 3]>(0).is_some() && packet.get::<[u8; 2]>(2).is_none());
+        packet.pull(2);
+        assert!(packet.get_mut::<[u8; 2]>(2).is_none(), "pulling less takes nothing away");
+        packet.pull(9);
+        assert_eq!(packet.get::<[u8; 2]>(4), Some(&[5, 6]));
+        assert_eq!(packet.get::<[u8; 2]>(5), None);
+        assert_eq!(packet.frame().len(), 6);
     }
 
     #[test]

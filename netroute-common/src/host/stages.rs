@@ -4,6 +4,7 @@ use super::tables::HostTables;
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::stage::answer::{Answering, answer};
+use crate::stage::leave::leave;
 use crate::stage::open::{await_answers, enter, reclaim};
 use crate::stage::relate::{carry_related, relate};
 use crate::stage::serve::{Decision, carry, decide};
@@ -11,6 +12,10 @@ use crate::stage::stages::{NewFlows, Stages};
 use crate::verdict::Reason;
 
 impl NewFlows for HostTables {
+    fn leave<F: Answering>(&self, decision: Decision) -> Decision {
+        leave::<F, Self>(self, decision)
+    }
+
     fn enter<F: Answering>(&self, ifindex: u32) -> Decision {
         enter::<F, Self>(self, ifindex)
     }
@@ -34,9 +39,9 @@ impl<P: Packet> Stages<P> for HostTables {
         packet: &mut P,
         decision: Decision,
         obstacle: Decision,
-        ifindex: u32,
+        next_hop: u32,
     ) -> Decision {
-        carry::<F, P, Self>(packet, self, decision, obstacle, ifindex)
+        carry::<F, P, Self>(packet, self, decision, obstacle, next_hop)
     }
 
     fn relate<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision {

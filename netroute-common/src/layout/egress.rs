@@ -105,6 +105,8 @@ pub const POLICY_REJECT: u8 = 1;
 pub const POLICY_DEGRADED: u8 = 1 << 1;
 /// Of the default policy: policies are in force. Without it nothing is judged.
 pub const POLICY_IN_FORCE: u8 = 1 << 2;
+/// Of the default policy: a pod sends from its own addresses only (E6).
+pub const POLICY_OWN_SOURCES: u8 = 1 << 3;
 
 /// Value of `SNAT`, an array: an address of this node that flows leave with.
 #[derive(

@@ -65,7 +65,7 @@ pub struct Flow {
     /// Index into `BACKENDS`, and its generation when the flow began.
     pub backend: u32,
     pub generation: u32,
-    /// Index into `SERVICE_STATS`.
+    /// Index into `SERVICE_STATS`; of [`FLOW_EGRESS`] the interface whose address its packets leave with.
     pub service: u32,
     /// Where the client's packets come from, and the answers leave by.
     pub back: Back,
@@ -121,6 +121,8 @@ pub const FLOW_ANSWERED: u8 = 1 << 3;
 /// Of no Service: an egress policy let it out. `backend` is an index into `EGRESS_POLICIES`, `generation` that
 /// of the default policy, and `back`, in the entry of the pod's packets, where those leave by.
 pub const FLOW_EGRESS: u8 = 1 << 4;
+/// Of no Service: a client outside opened it to a pod of this node, as it is.
+pub const FLOW_INBOUND: u8 = 1 << 5;
 
 /// Seconds that a flow is kept after its last packet, by state: the value of `TIMERS`, an array of one.
 #[derive(

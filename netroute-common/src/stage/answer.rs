@@ -3,7 +3,7 @@
 
 use super::family::Family;
 use crate::checksum::{Update, checksum, sum_of};
-use crate::packet::Packet;
+use crate::packet::{Header, Packet};
 use crate::verdict::Reason;
 use crate::wire::be::{Be16, Be32};
 use crate::wire::eth::{ETH_LEN, Eth};
@@ -18,17 +18,16 @@ const HOP_LIMIT: u8 = 64;
 const DONT_FRAGMENT: u16 = 0x4000;
 /// Five words of 32 bits.
 const TCP_NO_OPTIONS: u8 = 5 << 4;
-/// Of the transport header, what an error quotes at least.
-const QUOTED: usize = 8;
+/// Behind the IP header, what an error quotes: eight bytes of the transport's.
+type Quoted = [Be16; 4];
+/// The same of a fragment.
+type QuotedFragment = [Be16; 8];
 
 /// An IP version as far as answers are made in it.
 pub trait Answering: Family + Copy {
-    const ICMP: u8;
-    /// Types.
-    const ECHO_REQUEST: u8;
-    const ECHO_REPLY: u8;
     /// Types and codes.
     const PORT_UNREACHABLE: u16;
+    const PROHIBITED: u16;
     const TOO_BIG: u16;
 
     fn is_error(kind: u8) -> bool;
@@ -50,21 +49,30 @@ pub trait Answering: Family + Copy {
 }
 
 /// Turns the packet into the answer for this reason. `None` if there is none: nobody resets a reset, and an
-/// error never answers an error or a part of a packet. `mtu` is that of the way, where it has one.
+/// error never answers an error or a part of a packet, but for a first fragment that is too big. `mtu` is that
+/// of the way, where it has one.
 #[inline(always)]
 pub fn answer<F: Answering, P: Packet>(packet: &mut P, reason: Reason, mtu: u32) -> Option<()> {
     if reason == Reason::EchoAnswered {
         return echo::<F, P>(packet);
     }
-    let ip: &F = packet.get(ETH_LEN)?;
-    let transport = ip.transport()?;
     if reason == Reason::ServiceTooBig {
-        return error::<F, P>(packet, F::TOO_BIG, F::mtu(mtu));
+        return match F::fragment(packet) {
+            // IPv6: with the fragment's header in front.
+            Some(piece) if piece.at != F::TRANSPORT_AT => {
+                error::<F, P, QuotedFragment>(packet, F::TOO_BIG, F::mtu(mtu))
+            }
+            _ => error::<F, P, Quoted>(packet, F::TOO_BIG, F::mtu(mtu)),
+        };
     }
-    match transport {
+    let ip: &F = packet.get(ETH_LEN)?;
+    match ip.transport()? {
         PROTOCOL_TCP => reset::<F, P>(packet),
         PROTOCOL_ICMP | PROTOCOL_ICMPV6 => None,
-        _ => error::<F, P>(packet, F::PORT_UNREACHABLE, [Be16::new(0); 2]),
+        _ if reason == Reason::EgressRejected => {
+            error::<F, P, Quoted>(packet, F::PROHIBITED, [Be16::new(0); 2])
+        }
+        _ => error::<F, P, Quoted>(packet, F::PORT_UNREACHABLE, [Be16::new(0); 2]),
     }
 }
 
@@ -122,14 +130,18 @@ fn reset<F: Answering, P: Packet>(packet: &mut P) -> Option<()> {
     Some(())
 }
 
-/// An error of this type and code, with `rest` behind its checksum.
+/// An error of this type and code, with `rest` behind its checksum, that quotes a `Q` behind the IP header.
 #[inline(always)]
-fn error<F: Answering, P: Packet>(packet: &mut P, type_code: u16, rest: [Be16; 2]) -> Option<()> {
+fn error<F: Answering, P: Packet, Q: Header + Copy>(
+    packet: &mut P,
+    type_code: u16,
+    rest: [Be16; 2],
+) -> Option<()> {
     let header: F = *packet.get(ETH_LEN)?;
-    let transport: [Be16; QUOTED / 2] = *packet.get(F::TRANSPORT_AT)?;
+    let transport: Q = *packet.get(F::TRANSPORT_AT)?;
     let quoted_at = F::TRANSPORT_AT.wrapping_add(ICMP_LEN);
     let transport_at = quoted_at.wrapping_add(size_of::<F>());
-    let bytes = ICMP_LEN.wrapping_add(size_of::<F>()).wrapping_add(QUOTED);
+    let bytes = ICMP_LEN.wrapping_add(size_of::<F>()).wrapping_add(size_of::<Q>());
     packet.resize(F::TRANSPORT_AT.wrapping_add(bytes))?;
     *packet.get_mut(quoted_at)? = header;
     *packet.get_mut(transport_at)? = transport;
@@ -153,10 +165,9 @@ fn turn<F: Answering, P: Packet>(packet: &mut P, protocol: u8, bytes: usize) -> 
 }
 
 impl Answering for Ipv4 {
-    const ICMP: u8 = PROTOCOL_ICMP;
-    const ECHO_REQUEST: u8 = 8;
-    const ECHO_REPLY: u8 = 0;
     const PORT_UNREACHABLE: u16 = 0x0303;
+    /// RFC 1812 section 5.2.7.1.
+    const PROHIBITED: u16 = 0x030d;
     const TOO_BIG: u16 = 0x0304;
 
     #[inline(always)]
@@ -209,10 +220,8 @@ impl Answering for Ipv4 {
 }
 
 impl Answering for Ipv6 {
-    const ICMP: u8 = PROTOCOL_ICMPV6;
-    const ECHO_REQUEST: u8 = 128;
-    const ECHO_REPLY: u8 = 129;
     const PORT_UNREACHABLE: u16 = 0x0104;
+    const PROHIBITED: u16 = 0x0101;
     const TOO_BIG: u16 = 0x0200;
 
     #[inline(always)]

@@ -10,12 +10,15 @@ use crate::packet::Packet;
 use crate::services::{Place, Services};
 use crate::strides::route4;
 use crate::tables::Tables;
+use crate::wire::be::Be16;
 use crate::wire::eth::ETH_LEN;
-use crate::wire::icmp::ICMP_LEN;
+use crate::wire::icmp::{ICMP_LEN, Icmp};
 use crate::wire::ip::Ip;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::{Fragment6, Ipv6, NEXT_FRAGMENT};
-use crate::wire::l4::{PROTOCOL_TCP, Ports, TCP_FLAGS_AT, has_ports};
+use crate::wire::l4::{
+    PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, Ports, TCP_FLAGS_AT, checksum_at, has_ports,
+};
 
 /// An IP version.
 pub trait Family: Ip + Sized {
@@ -25,6 +28,10 @@ pub trait Family: Ip + Sized {
     /// Where an ICMP error has the packet that it is about.
     const QUOTED_AT: usize = Self::TRANSPORT_AT.wrapping_add(ICMP_LEN);
     const HAS_HEADER_CHECKSUM: bool;
+    const ICMP: u8;
+    /// ICMP types.
+    const ECHO_REQUEST: u8;
+    const ECHO_REPLY: u8;
 
     fn tuple(&self, ports: (u16, u16), protocol: u8) -> Self::Tuple;
 
@@ -82,29 +89,55 @@ pub struct Transport {
     pub identification: u32,
 }
 
-/// The ports of a packet, or, at TC, of its first fragment.
+/// The ports of a packet, or, at TC, of its first fragment; and at TC the identifier of an echo.
 #[inline(always)]
 pub fn transport_of<F: Family, P: Packet>(packet: &P, at_xdp: bool) -> Option<Transport> {
     let ip: &F = packet.get(ETH_LEN)?;
     if let Some(protocol) = ip.transport() {
         let whole = Transport { protocol, at: F::TRANSPORT_AT, fragmented: false, identification: 0 };
-        return has_ports(protocol).then_some(whole);
+        let echo = !at_xdp && is_echo::<F, P>(packet, protocol, F::TRANSPORT_AT);
+        return (echo || has_ports(protocol)).then_some(whole);
     }
     if at_xdp {
         return None;
     }
     let Piece { identification, protocol, first, at } = F::fragment(packet)?;
     let piece = Transport { protocol, at, fragmented: true, identification };
-    (first && has_ports(protocol)).then_some(piece)
+    (first && (has_ports(protocol) || is_echo::<F, P>(packet, protocol, at))).then_some(piece)
 }
 
-/// The tuple of a packet whose ports are there, and TCP's control bits (0 for other protocols).
+#[inline(always)]
+fn is_echo<F: Family, P: Packet>(packet: &P, protocol: u8, at: usize) -> bool {
+    if protocol != F::ICMP {
+        return false;
+    }
+    let Some(icmp) = packet.get::<Icmp>(at) else { return false };
+    let [kind, code] = icmp.type_code.get().to_be_bytes();
+    code == 0 && (kind == F::ECHO_REQUEST || kind == F::ECHO_REPLY)
+}
+
+/// The identifier of an echo in the place of ports: a request's in that of the source, a reply's in that of
+/// the destination, the other one 0 (N5).
+#[inline(always)]
+fn echo_ports<F: Family>(icmp: &Icmp) -> (u16, u16) {
+    let [identifier, _] = icmp.rest;
+    if icmp.kind() == F::ECHO_REQUEST { (identifier.get(), 0) } else { (0, identifier.get()) }
+}
+
+/// The tuple of a packet that has all that is rewritten with it, and TCP's control bits (0 for other protocols).
 #[inline(always)]
 pub fn tuple_of<F: Family, P: Packet>(packet: &P, transport: Transport) -> Option<(F::Tuple, u8)> {
     let Transport { protocol, at, .. } = transport;
+    if protocol == F::ICMP {
+        let ports = echo_ports::<F>(packet.get(at)?);
+        return Some((packet.get::<F>(ETH_LEN)?.tuple(ports, protocol), 0));
+    }
     let ports: &Ports = packet.get(at)?;
     let (source, destination) = (ports.source.get(), ports.destination.get());
     let tuple = packet.get::<F>(ETH_LEN)?.tuple((source, destination), protocol);
+    if let Some(behind) = checksum_at(protocol) {
+        let _: &Be16 = packet.get(at.wrapping_add(behind))?;
+    }
     if protocol != PROTOCOL_TCP {
         return Some((tuple, 0));
     }
@@ -116,6 +149,9 @@ impl Family for Ipv4 {
     type Tuple = FlowKey4;
     const VERSION: u8 = 4;
     const HAS_HEADER_CHECKSUM: bool = true;
+    const ICMP: u8 = PROTOCOL_ICMP;
+    const ECHO_REQUEST: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
 
     #[inline(always)]
     fn tuple(&self, ports: (u16, u16), protocol: u8) -> FlowKey4 {
@@ -139,8 +175,10 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn quoted<P: Packet>(packet: &P) -> Option<(usize, u8)> {
         let ip: &Self = packet.get(Self::QUOTED_AT)?;
-        let at = Self::QUOTED_AT.wrapping_add(ip.header_length());
-        (ip.version() == 4 && ip.is_first()).then_some((at, ip.protocol))
+        let length = ip.header_length();
+        let whole = length >= size_of::<Self>();
+        (ip.version() == 4 && whole && ip.is_first())
+            .then_some((Self::QUOTED_AT.wrapping_add(length), ip.protocol))
     }
 
     #[inline(always)]
@@ -189,6 +227,9 @@ impl Family for Ipv6 {
     type Tuple = FlowKey6;
     const VERSION: u8 = 6;
     const HAS_HEADER_CHECKSUM: bool = false;
+    const ICMP: u8 = PROTOCOL_ICMPV6;
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
 
     #[inline(always)]
     fn tuple(&self, ports: (u16, u16), protocol: u8) -> FlowKey6 {

@@ -129,7 +129,8 @@ fn mark(flow: &mut Flow, transition: &Transition) {
     flow.touched = now;
     flow.state = state;
     flow.flags |= flags;
-    if forth {
+    // The other entry's is where the client's packets leave by.
+    if forth && flow.flags & FLOW_REPLY != 0 {
         flow.back = back;
     }
 }

@@ -8,17 +8,19 @@ use super::family::Family;
 use super::serve::Decision;
 use super::stages::Stages;
 use super::tuple::Tuple;
+use crate::egress::Egress;
 use crate::hash::Hash;
+use crate::layout::egress::{DEFAULT_POLICY, POLICY_OWN_SOURCES};
 use crate::layout::flow::Back;
 use crate::layout::route::{
     FIRST_FREE_ID, KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_NOT_FORWARDED, KIND_POD, KIND_SERVICE,
-    NextHop, Route, UNCOUNTED, XDP_NO_TX, XDP_REDIRECT,
+    KIND_UNRESOLVED, Member, NextHop, Route, UNCOUNTED, XDP_NO_TX, XDP_REDIRECT, fixed_id,
 };
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::Services;
 use crate::tables::Tables;
-use crate::verdict::{Exit, Fate, Reason};
+use crate::verdict::{Exit, Fate, Hook, Reason};
 use crate::wire::eth::{ETH_LEN, Eth};
 use crate::wire::ip::Ip;
 use crate::wire::l4::{PROTOCOL_TCP, PROTOCOL_UDP, Ports, TCP_DATA_OFFSET_AT, UDP_LEN, has_ports};
@@ -44,6 +46,9 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
         return Err(Reason::MartianSource);
     }
     let route = ip.route(tables).unwrap_or(Route::NONE);
+    if !arrival.at_xdp::<P>() && arrival.hook == Hook::TcPod {
+        own_source::<F, P, T>(packet, tables, arrival, kind_of(route.group))?;
+    }
     let decision = ask_services::<F, P, T>(packet, tables, arrival, kind_of(route.group));
     if let Some(reason) = decision.refusal() {
         return Err(answered::<F, P, T>(packet, tables, arrival, reason, 0));
@@ -56,42 +61,73 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
             Way::find::<F, P, T>(packet, tables, arrival, route)
         }
     };
-    let (obstacle, mtu) = match &found {
-        Ok(way) => (way.obstacle::<F, P>(packet), way.next_hop.mtu),
-        Err(reason) => (Some(*reason), 0),
+    let (obstacle, mtu, next_hop) = match &found {
+        Ok(way) => (way.obstacle::<F, P>(packet), way.next_hop.mtu, way.choice.id()),
+        Err(reason) => (Some(*reason), 0, 0),
     };
     let way = match (found, obstacle) {
         (Ok(way), None) => way,
         (_, obstacle) => {
             let reason = obstacle.unwrap_or(Reason::TableInconsistent);
-            if decision == Decision::NONE {
+            if matches!(decision, Decision::NONE | Decision::ALLOWED) {
                 return Err(reason);
             }
             let reason = too_big_for_service::<F, P>(packet, arrival, decision, reason);
             let obstacle = Decision::refused(reason);
-            let carried = if related(decision) {
-                tables.carry_related::<F>(packet, decision, obstacle)
-            } else {
-                tables.carry::<F>(packet, decision, obstacle, 0)
-            };
+            let carried = carry::<F, P, T>(packet, tables, decision, obstacle, next_hop);
             let reason = carried.refusal().unwrap_or(reason);
             return Err(answered::<F, P, T>(packet, tables, arrival, reason, mtu));
         }
     };
-    if decision != Decision::NONE {
-        let carried = if related(decision) {
-            tables.carry_related::<F>(packet, decision, Decision::NONE)
-        } else {
-            tables.carry::<F>(packet, decision, Decision::NONE, way.next_hop.ifindex)
-        };
-        if let Some(reason) = carried.refusal() {
-            return Err(reason);
-        }
+    let carried = carry::<F, P, T>(packet, tables, decision, Decision::NONE, next_hop);
+    if let Some(reason) = carried.refusal() {
+        return Err(reason);
     }
     way.leave::<F, P, T>(packet, tables).ok_or(Reason::Truncated)
 }
 
-/// What Services have to do with a packet whose destination is of this kind.
+/// Does what was decided.
+#[inline(always)]
+pub(super) fn carry<F: Answering, P: Packet, T: Stages<P>>(
+    packet: &mut P,
+    tables: &T,
+    decision: Decision,
+    obstacle: Decision,
+    next_hop: u32,
+) -> Decision {
+    match decision {
+        Decision::NONE | Decision::ALLOWED => Decision::NONE,
+        Decision::ERROR | Decision::FRAGMENT => tables.carry_related::<F>(packet, decision, obstacle),
+        _ => tables.carry::<F>(packet, decision, obstacle, next_hop),
+    }
+}
+
+/// A pod sends from its own addresses (E6). Where the route table does not say whose one is, the kernel
+/// looks after it. What a router does not forward (neighbour discovery, say) goes nowhere anyway.
+#[inline(always)]
+fn own_source<F: Family, P: Packet, T: Tables + Egress>(
+    packet: &P,
+    tables: &T,
+    arrival: Arrival,
+    destination: u8,
+) -> Result<(), Reason> {
+    let checks = tables.policy(DEFAULT_POLICY).is_some_and(|policy| policy.flags & POLICY_OWN_SOURCES != 0);
+    if !checks || destination == KIND_NOT_FORWARDED {
+        return Ok(());
+    }
+    let source = packet.get::<F>(ETH_LEN).ok_or(Reason::Truncated)?.tuple((0, 0), 0).source();
+    let Route { group, .. } = F::route_to(tables, &source).unwrap_or(Route::NONE);
+    if group == fixed_id(KIND_KERNEL) || group == fixed_id(KIND_UNRESOLVED) {
+        return Ok(());
+    }
+    let group = tables.group(group).ok_or(Reason::SpoofedSource)?;
+    let [Member { next_hop, .. }, ..] = group.members;
+    let owner = tables.next_hop(next_hop).ok_or(Reason::TableInconsistent)?;
+    let own = owner.kind == KIND_POD && owner.ifindex == arrival.ifindex;
+    if own { Ok(()) } else { Err(Reason::SpoofedSource) }
+}
+
+/// What Services and policies have to do with a packet whose destination is of this kind.
 #[inline(always)]
 fn ask_services<F: Answering, P: Packet, T: Stages<P>>(
     packet: &mut P,
@@ -105,20 +141,50 @@ fn ask_services<F: Answering, P: Packet, T: Stages<P>>(
         return Decision::NONE;
     }
     match tables.decide::<F>(packet, arrival, destination) {
-        Decision::WITHOUT_PORTS if !at_xdp => tables.relate::<F>(packet, arrival, destination),
+        Decision::WITHOUT_PORTS if !at_xdp => portless::<F, P, T>(packet, tables, arrival, destination),
         Decision::WITHOUT_PORTS if destination == KIND_SERVICE => {
             let icmp = packet.get::<F>(ETH_LEN).and_then(Ip::transport) == Some(F::ICMP);
             let left = icmp || F::fragment(packet).is_some();
             Decision::refused(if left { Reason::ServiceAtTc } else { Reason::ServiceProtocol })
         }
         Decision::WITHOUT_PORTS => Decision::NONE,
+        decision if at_xdp => decision.unjudged(),
+        decision => judged::<F, P, T>(tables, arrival, decision),
+    }
+}
+
+/// What policies make of a decision, at TC. A function of its own calls no other large one: their stacks add up.
+#[inline(always)]
+pub(super) fn judged<F: Answering, P: Packet, T: Stages<P>>(
+    tables: &T,
+    arrival: Arrival,
+    decision: Decision,
+) -> Decision {
+    match decision {
+        Decision::LEAVES | Decision::STALE | Decision::STALE_CHANGES => tables.leave::<F>(decision),
+        // An endpoint may be outside of the cluster.
+        Decision::OPENS if arrival.hook == Hook::TcPod => tables.leave::<F>(decision),
+        decision => decision,
+    }
+}
+
+/// What is decided for a packet without ports, at TC.
+#[inline(always)]
+pub(super) fn portless<F: Answering, P: Packet, T: Stages<P>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: Arrival,
+    destination: u8,
+) -> Decision {
+    match tables.relate::<F>(packet, arrival, destination) {
+        Decision::PORTLESS => tables.leave::<F>(Decision::PORTLESS),
         decision => decision,
     }
 }
 
 /// Makes the packet the answer that the reason asks for, if it asks for one.
 #[inline(always)]
-fn answered<F: Answering, P: Packet, T: Stages<P>>(
+pub(super) fn answered<F: Answering, P: Packet, T: Stages<P>>(
     packet: &mut P,
     tables: &T,
     arrival: Arrival,
@@ -139,8 +205,7 @@ fn related(decision: Decision) -> bool {
     matches!(decision, Decision::ERROR | Decision::FRAGMENT)
 }
 
-/// The kernel would answer a packet that is too big with the endpoint's address, or take the node's own for
-/// a martian's.
+/// The kernel would answer a packet that is too big with the endpoint's address.
 #[inline(always)]
 fn too_big_for_service<F: Answering, P: Packet>(
     packet: &P,
@@ -154,10 +219,13 @@ fn too_big_for_service<F: Answering, P: Packet>(
     if ours { Reason::ServiceTooBig } else { reason }
 }
 
-/// The route to where the packet goes once it is rewritten.
+/// The route to where the packet goes once it is rewritten, or what its policy names in its place.
 #[inline(always)]
-fn route_of_scratch<F: Family, T: Tables + Services>(tables: &T) -> Route {
-    let route = F::scratch(tables, |scratch| F::route_to(tables, &scratch.to.destination()));
+pub(super) fn route_of_scratch<F: Family, T: Tables + Services>(tables: &T) -> Route {
+    let route = F::scratch(tables, |scratch| match scratch.via {
+        0 => F::route_to(tables, &scratch.to.destination()),
+        group => Some(Route { group, stats: UNCOUNTED }),
+    });
     let Route { group, stats } = route.flatten().unwrap_or(Route::NONE);
     // In one opaque word: else, where there is none, the compiler leaves registers unset that it copies
     // later, and the verifier refuses the copy.
@@ -165,12 +233,10 @@ fn route_of_scratch<F: Family, T: Tables + Services>(tables: &T) -> Route {
     Route { group: both as u32, stats: (both >> 32) as u32 }
 }
 
-/// The kind that a fixed group stands for; that of a neighbour for all others.
+/// The kind that a fixed group stands for; that of a neighbour for all others, and where there is no route: a
+/// policy may know a way.
 #[inline(always)]
 fn kind_of(group: u32) -> u8 {
-    if group == Route::NONE.group {
-        return KIND_NOT_FORWARDED;
-    }
     if group < FIRST_FREE_ID { group as u8 } else { KIND_NEIGHBOUR }
 }
 
@@ -178,7 +244,7 @@ fn kind_of(group: u32) -> u8 {
 pub struct Way<'t> {
     pub exit: Exit,
     pub next_hop: &'t NextHop,
-    choice: Choice,
+    pub(super) choice: Choice,
     stats: u32,
 }
 
@@ -206,12 +272,12 @@ impl<'t> Way<'t> {
     /// The way that the packets of the other direction came by, if the packet goes back and it lives (N13).
     /// What this hook cannot send there is not sent elsewhere.
     #[inline(always)]
-    fn back<F: Family, P: Packet, T: Tables + Services>(
+    pub(super) fn back<F: Family, P: Packet, T: Tables + Services>(
         tables: &'t T,
         arrival: Arrival,
         decision: Decision,
     ) -> Option<Result<Self, Reason>> {
-        if decision == Decision::NONE || decision == Decision::OPENS {
+        if matches!(decision, Decision::NONE | Decision::OPENS | Decision::ALLOWED) {
             return None;
         }
         let Back { next_hop: id, mac, .. } = F::scratch(tables, |scratch| scratch.back)?;
@@ -230,20 +296,21 @@ impl<'t> Way<'t> {
 
     /// Why the packet may not take it, if it may not.
     #[inline(always)]
-    fn obstacle<I: Ip, P: Packet>(&self, packet: &P) -> Option<Reason> {
+    pub(super) fn obstacle<I: Ip, P: Packet>(&self, packet: &P) -> Option<Reason> {
         let Some(ip) = packet.get::<I>(ETH_LEN) else { return Some(Reason::Truncated) };
         if ip.ttl() <= 1 {
             return Some(Reason::TtlExpired);
         }
-        let length = match packet.segment() {
-            // With what lies behind the packet: the device counts it, and drops what is too long.
-            None => packet.frame_length().wrapping_sub(ETH_LEN as u32),
-            Some(payload) => match segment_length::<I, P>(packet, payload) {
-                Some(length) => length,
-                None => return Some(Reason::Truncated),
-            },
-        };
-        (length > self.next_hop.mtu).then_some(Reason::TooBig)
+        match length::<I, P>(packet) {
+            None => Some(Reason::Truncated),
+            Some(length) => (length > self.next_hop.mtu).then_some(Reason::TooBig),
+        }
+    }
+
+    /// Whether the interface does not take the packet for its size.
+    #[inline(always)]
+    pub(super) fn too_big<I: Ip, P: Packet>(&self, packet: &P) -> bool {
+        length::<I, P>(packet).is_none_or(|length| length > self.next_hop.mtu)
     }
 
     /// Writes the packet's link layer and TTL for the next hop, and counts it.
@@ -253,6 +320,30 @@ impl<'t> Way<'t> {
         rewrite::<I, P>(packet, self.next_hop)?;
         tables.count_forwarded(self.stats.wrapping_add(self.choice.place()), self.choice.id(), bytes);
         Some(self.exit)
+    }
+
+    /// Writes the link layer of a packet that the kernel was about to send.
+    #[inline(always)]
+    pub(super) fn redirect<P: Packet, T: Tables>(
+        &self,
+        packet: &mut P,
+        tables: &T,
+        arrival: Arrival,
+    ) -> Option<Exit> {
+        let bytes = packet.frame_length();
+        address(packet, self.next_hop)?;
+        tables.count_forwarded(self.stats.wrapping_add(self.choice.place()), self.choice.id(), bytes);
+        Some(if self.next_hop.ifindex == arrival.ifindex { Exit::Onward } else { self.exit })
+    }
+}
+
+/// IP bytes of the packet, of a GSO packet those of one segment.
+#[inline(always)]
+fn length<I: Ip, P: Packet>(packet: &P) -> Option<u32> {
+    match packet.segment() {
+        // With what lies behind the packet: the device counts it, and drops what is too long.
+        None => Some(packet.frame_length().wrapping_sub(ETH_LEN as u32)),
+        Some(payload) => segment_length::<I, P>(packet, payload),
     }
 }
 
@@ -313,8 +404,14 @@ fn segment_length<I: Ip, P: Packet>(packet: &P, payload: u32) -> Option<u32> {
 
 #[inline(always)]
 fn rewrite<I: Ip, P: Packet>(packet: &mut P, next_hop: &NextHop) -> Option<()> {
+    address(packet, next_hop)?;
+    I::decrement_ttl(packet)
+}
+
+#[inline(always)]
+fn address<P: Packet>(packet: &mut P, next_hop: &NextHop) -> Option<()> {
     let eth: &mut Eth = packet.get_mut(0)?;
     eth.destination.set(&next_hop.destination_mac);
     eth.source.set(&next_hop.source_mac);
-    I::decrement_ttl(packet)
+    Some(())
 }

@@ -8,8 +8,12 @@ use super::follow::{forget, is_quiet};
 use super::serve::{Asked, Decision, Scratch};
 use super::stages::NewFlows;
 use super::tuple::Tuple;
+use crate::egress::{Egress, EgressEvent};
 use crate::hash::Hash;
-use crate::layout::flow::{Back, FLOW_ANSWERED, FLOW_REPLY, Flow, PeerKey, STATE_OPENING, TOUCH};
+use crate::layout::egress::{MAX_SNAT_ADDRESSES, SnatAddress};
+use crate::layout::flow::{
+    Back, FLOW_ANSWERED, FLOW_EGRESS, FLOW_INBOUND, FLOW_REPLY, Flow, PeerKey, STATE_OPENING, TOUCH,
+};
 use crate::layout::route::KIND_SERVICE;
 use crate::layout::service::{
     Address, Affinity, AffinityKey, BACKEND_LOCAL, Backend, FRONTEND_DROP, FRONTEND_MASQUERADE,
@@ -25,8 +29,8 @@ use crate::wire::l4::PROTOCOL_SCTP;
 const ATTEMPTS: u32 = 128;
 /// Of those, ports tried again that a flow without an answer has.
 const RECLAIMS: u32 = 32;
-/// How long that flow was quiet. More than [`TOUCH`]: while its client still sends, its entry for answers is
-/// never older than that.
+/// How old that flow's entry for answers is. While its client still sends, that is renewed every [`TOUCH`]: only
+/// what is older waits in vain.
 const IN_VAIN: u64 = 20 * NANOSECONDS;
 const _: () = assert!(IN_VAIN > TOUCH);
 /// Odd, and coprime to the usual sizes of ranges: neighbours in hash do not run after each other.
@@ -34,7 +38,7 @@ const STRIDE: u32 = 7919;
 /// From which a port is not a well-known one; another port is of the same class (RFC 4787 REQ-3).
 const FIRST_HIGH_PORT: u16 = 1024;
 /// First and number, where the client's address stays.
-const HIGH_PORTS: (u16, u16) = (FIRST_HIGH_PORT, u16::MAX.wrapping_sub(FIRST_HIGH_PORT));
+const HIGH_PORTS: (u16, u16) = (FIRST_HIGH_PORT, u16::MAX.wrapping_sub(FIRST_HIGH_PORT).wrapping_add(1));
 const LOW_PORTS: (u16, u16) = (1, 1023);
 /// Where the node's address takes its place: what Linux takes for itself and for others likewise.
 const LOW_MASQUERADE_PORTS: (u16, u16) = (600, 424);
@@ -56,7 +60,13 @@ pub struct Chosen {
     pub ports: u16,
     /// Whose address the source is.
     pub from: From,
+    /// `FLOW_*` of both entries.
+    pub flags: u8,
+    /// Index into `EGRESS_POLICIES`, of what leaves the cluster.
+    pub policy: u32,
     pub peer: PeerKey,
+    /// Where a flow that sticks to its path leaves by.
+    pub out: Back,
 }
 
 /// Whose address the endpoint sees.
@@ -69,6 +79,8 @@ pub enum From {
     Interface,
     /// The node's: the client is the endpoint itself, and must not answer itself (S17).
     Node,
+    /// One of the policy's on the interface the packet leaves by.
+    Policy,
 }
 
 /// Chooses the endpoint for the packet of no known flow; false if it is to no front end.
@@ -119,7 +131,10 @@ pub fn choose<F: Family, P: Packet, T: Tables + Services>(
         first_port: 0,
         ports: 0,
         from,
-        peer: PeerKey::default(),
+        flags: 0,
+        policy: 0,
+        peer: chosen.peer,
+        out: Back::default(),
     };
     Ok(true)
 }
@@ -144,7 +159,7 @@ fn front_end<'t, F: Family, S: Services>(
 }
 
 #[inline(always)]
-fn hash<A: Tuple>(tuple: &A) -> u32 {
+pub(super) fn hash<A: Tuple>(tuple: &A) -> u32 {
     let ([a, b, c, d], [e, f, g, h]) = (tuple.source().words(), tuple.destination().words());
     let hash = Hash::new().word(a).word(b).word(c).word(d).word(e).word(f).word(g).word(h);
     let (source, destination) = tuple.ports();
@@ -210,12 +225,24 @@ pub fn enter<F: Answering, T: NewFlows>(tables: &T, ifindex: u32) -> Decision {
 
 /// The entry for answers, with the client's own source port if it is one to choose from.
 #[inline(always)]
-fn prepare<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>, ifindex: u32) -> Decision {
+fn prepare<F: Family, S: Services + Egress>(
+    tables: &S,
+    scratch: &mut Scratch<F::Tuple>,
+    ifindex: u32,
+) -> Decision {
     let Scratch { asked, answers, chosen, flow, .. } = scratch;
     let (own_port, front_port) = asked.tuple.ports();
-    let low = own_port < FIRST_HIGH_PORT;
+    // An echo's identifier is of no class.
+    let low = own_port < FIRST_HIGH_PORT && asked.tuple.protocol() != F::ICMP;
     (chosen.first_port, chosen.ports) = if low { LOW_PORTS } else { HIGH_PORTS };
-    if chosen.from != From::Client {
+    if chosen.from == From::Policy {
+        let Some(own) = address_of_policy::<F, S>(tables, chosen, ifindex) else {
+            return Decision::refused(Reason::EgressNoAddress);
+        };
+        chosen.source = own.address;
+        (chosen.first_port, chosen.ports) =
+            if low { LOW_MASQUERADE_PORTS } else { (own.first_port, own.ports) };
+    } else if chosen.from != From::Client {
         if chosen.from == From::Interface && ifindex == 0 {
             return Decision::refused(Reason::EndpointUnreachable);
         }
@@ -238,11 +265,11 @@ fn prepare<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>, 
         source_port: front_port,
         destination_port: own_port,
         state: STATE_OPENING,
-        flags: FLOW_REPLY,
+        flags: FLOW_REPLY | chosen.flags,
         protocol: asked.tuple.protocol(),
         backend: chosen.backend,
         generation: chosen.generation,
-        service: chosen.service,
+        service: if chosen.flags & FLOW_EGRESS == 0 { chosen.service } else { ifindex },
         back: back_to(tables, &chosen.peer),
         ..Flow::default()
     };
@@ -250,6 +277,32 @@ fn prepare<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>, 
     let port = if own { own_port } else { chosen.port_at(0) };
     *answers = F::Tuple::new(&chosen.endpoint, &chosen.source, (chosen.port, port), flow.protocol);
     Decision::NONE
+}
+
+/// The policy's address for this source on this interface: the same for all flows of the source (RFC 4787
+/// REQ-2).
+#[inline(always)]
+fn address_of_policy<'t, F: Family, E: Egress>(
+    tables: &'t E,
+    chosen: &Chosen,
+    ifindex: u32,
+) -> Option<&'t SnatAddress> {
+    let policy = tables.policy(chosen.policy)?;
+    let (first, count) =
+        if F::VERSION == 4 { (policy.snat4, policy.snat4_count) } else { (policy.snat6, policy.snat6_count) };
+    let [a, b, c, d] = chosen.source.words();
+    let start = Hash::new().word(a).word(b).word(c).word(d).finish();
+    for n in 0..MAX_SNAT_ADDRESSES {
+        let place = start.wrapping_add(n.into()).checked_rem(count.into())?;
+        if n >= count {
+            break;
+        }
+        let own = tables.snat(first.wrapping_add(place))?;
+        if own.ifindex == ifindex && own.address != Address::default() {
+            return Some(own);
+        }
+    }
+    None
 }
 
 /// The way back to who handed the packet over.
@@ -290,11 +343,12 @@ fn with_a_reclaimed_port<F: Answering, T: NewFlows>(tables: &T) -> bool {
     false
 }
 
-/// The entry for answers with another source port; false when there is none left.
+/// The entry for answers with another source port; false when there is none left. The first of the order comes
+/// last: it was tried where the client's own is none to choose from.
 #[inline(always)]
 fn next_port<F: Family, S: Services>(tables: &S, attempt: u32) -> bool {
     let more = F::scratch(tables, |Scratch { answers, chosen, .. }| {
-        answers.set_destination_port(chosen.port_at(attempt));
+        answers.set_destination_port(chosen.port_at(attempt.wrapping_add(1)));
         attempt < u32::from(chosen.ports)
     });
     more == Some(true)
@@ -350,7 +404,7 @@ pub fn reclaim<F: Family, S: Services>(tables: &S) -> bool {
 
 /// Adds the entry for the client's packets, behind that for answers.
 #[inline(always)]
-fn add<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> Decision {
+fn add<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> Decision {
     let Scratch { asked, to, answers, chosen, flow, .. } = scratch;
     *to = answers.reversed();
     // SCTP's checksum is over the whole packet and cannot be brought up to date here.
@@ -358,13 +412,23 @@ fn add<F: Family, S: Services>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> D
     flow.source = to.source();
     flow.destination = to.destination();
     (flow.source_port, flow.destination_port) = to.ports();
-    flow.flags = 0;
+    flow.flags = chosen.flags;
+    if chosen.flags & FLOW_EGRESS != 0 {
+        flow.back = chosen.out;
+    }
     flow.packets = 1;
     flow.bytes = asked.bytes.into();
     if fits && F::add_flow(tables, Place::Opening, &asked.tuple, flow, true) {
-        tables.count_service(chosen.service, asked.bytes, ServiceEvent::NewFlow);
+        match chosen.flags & (FLOW_EGRESS | FLOW_INBOUND) {
+            0 => tables.count_service(chosen.service, asked.bytes, ServiceEvent::NewFlow),
+            FLOW_EGRESS => tables.count_egress(chosen.policy, asked.bytes, asked.now, EgressEvent::NewFlow),
+            _ => {}
+        }
         return Decision::NONE;
     }
     F::remove_flow(tables, Place::Opening, answers);
     Decision::refused(if fits { Reason::FlowTableFull } else { Reason::ServiceProtocol })
 }
+
+#[cfg(all(test, feature = "host"))]
+mod tests;

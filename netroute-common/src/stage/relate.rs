@@ -4,22 +4,27 @@
 use super::answer::Answering;
 use super::family::Family;
 use super::follow::is_quiet;
-use super::serve::{Decision, Scratch, way_back};
+use super::serve::{Decision, Scratch, Standing, way_back};
 use super::translate::{translate_addresses, translate_error};
 use super::tuple::Tuple;
 use crate::layout::flow::{Back, FRAGMENT_LIFETIME, FragmentKey};
-use crate::layout::route::KIND_SERVICE;
+use crate::layout::route::{KIND_NEIGHBOUR, KIND_SERVICE};
 use crate::layout::service::{FRONTEND_ECHO, FrontEndKey, SCOPE_EXTERNAL, SCOPE_INTERNAL};
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::Services;
 use crate::verdict::{Hook, Reason};
 use crate::wire::eth::ETH_LEN;
-use crate::wire::icmp::{ICMP_LEN, Icmp};
+use crate::wire::icmp::Icmp;
+use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv6::{Fragment6, Ipv6};
 use crate::wire::l4::{Ports, has_ports};
 
-/// Up to the ports of a quoted IPv4 packet with all options it may have; of IPv6 it is less.
-const HEADERS: usize = ETH_LEN.wrapping_add(20).wrapping_add(ICMP_LEN).wrapping_add(60).wrapping_add(8);
+/// Up to eight bytes of the transport that a quoted IPv6 fragment has behind its header; of a quoted IPv4 packet
+/// with all options it may have it is less.
+const HEADERS: usize =
+    Ipv6::QUOTED_AT.wrapping_add(size_of::<Ipv6>()).wrapping_add(size_of::<Fragment6>()).wrapping_add(8);
+const _: () = assert!(HEADERS >= Ipv4::QUOTED_AT.wrapping_add(60).wrapping_add(8));
 
 /// Decides for a packet in which no ports were found.
 #[inline(always)]
@@ -31,8 +36,14 @@ pub fn relate<F: Answering, P: Packet, S: Services>(
 ) -> Decision {
     packet.pull(HEADERS);
     let related = F::scratch(services, |scratch| {
+        let Some(ip) = packet.get::<F>(ETH_LEN) else { return Some(Decision::refused(Reason::Truncated)) };
+        let protocol = F::fragment(packet).map(|piece| piece.protocol).or(ip.transport()).unwrap_or(0);
+        scratch.asked.tuple = ip.tuple((0, 0), protocol);
         scratch.asked.arrival = arrival;
+        scratch.asked.bytes = packet.frame_length();
+        scratch.standing = Standing::default();
         scratch.back = Back::default();
+        scratch.via = 0;
         match F::fragment(packet) {
             Some(piece) if !piece.first => {
                 later_fragment::<F, P, S>(packet, services, scratch, piece.identification, piece.protocol)
@@ -43,10 +54,17 @@ pub fn relate<F: Answering, P: Packet, S: Services>(
     });
     match related.flatten() {
         Some(decision) => decision,
-        None if destination != KIND_SERVICE => Decision::NONE,
+        None if destination != KIND_SERVICE => unrelated(arrival.hook, destination),
         None if F::fragment(packet).is_some() => Decision::refused(Reason::ServiceFragment),
         None => Decision::refused(Reason::ServiceProtocol),
     }
+}
+
+/// What is no flow's and leaves the node.
+#[inline(always)]
+fn unrelated(hook: Hook, destination: u8) -> Decision {
+    let leaves = matches!(hook, Hook::TcPod | Hook::TcOut) && destination == KIND_NEIGHBOUR;
+    if leaves { Decision::PORTLESS } else { Decision::NONE }
 }
 
 /// A fragment without ports gets the addresses that the first of its packet got (N10).
@@ -155,7 +173,7 @@ pub fn carry_related<F: Answering, P: Packet, S: Services>(
         _ => translate_addresses::<F, P>(packet, to),
     });
     match rewritten.flatten() {
-        None => Decision::refused(Reason::Truncated),
+        None => Decision::refused(Reason::ServiceProtocol),
         Some(()) if obstacle != Decision::NONE => Decision::refused(Reason::Translated),
         Some(()) => Decision::NONE,
     }

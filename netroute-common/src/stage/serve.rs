@@ -4,17 +4,22 @@
 use super::answer::Answering;
 use super::family::{Family, Transport, transport_of, tuple_of};
 use super::follow::{Transition, begins_anew, carry_out, forget, is_quiet, refresh, transition};
-use super::open::{Chosen, back_to, choose};
+use super::leave::Question;
+use super::open::{Chosen, From, back_to, choose};
 use super::stages::Stages;
 use super::translate::translate;
 use super::tuple::Tuple;
-use crate::layout::flow::{Back, FLOW_REPLY, Flow, Fragment, FragmentKey, PeerKey};
-use crate::layout::route::{KIND_NEIGHBOUR, KIND_SERVICE};
+use crate::egress::{Egress, EgressEvent};
+use crate::layout::egress::DEFAULT_POLICY;
+use crate::layout::flow::{
+    Back, FLOW_EGRESS, FLOW_INBOUND, FLOW_REPLY, Flow, Fragment, FragmentKey, PeerKey,
+};
+use crate::layout::route::{KIND_LOCAL, KIND_NEIGHBOUR, KIND_SERVICE};
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::{Place, ServiceEvent, Services};
 use crate::tables::Tables;
-use crate::verdict::Reason;
+use crate::verdict::{Hook, Reason};
 use crate::wire::eth::Eth;
 use crate::wire::l4::PROTOCOL_TCP;
 
@@ -34,6 +39,21 @@ pub struct Scratch<A> {
     pub back: Back,
     /// When the packet before it came.
     pub seen: u64,
+    pub standing: Standing,
+    pub question: Question,
+    /// Index into `GROUPS` of the next hops that a policy names; 0 for the route's.
+    pub via: u32,
+}
+
+/// What a packet is to its flow.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Standing {
+    /// An answer.
+    pub reply: bool,
+    /// Let out by an egress policy: what stands in its way is the kernel's to see, with the packet as it came.
+    pub outward: bool,
+    pub zero: [u8; 2],
 }
 
 /// A packet's first fragment on its way into `FRAGMENTS`.
@@ -84,6 +104,16 @@ impl Decision {
     /// It is a fragment behind the first.
     pub const FRAGMENT: Self = Self(6);
     const OVER: Self = Self(7);
+    /// It is of no flow and to no Service: policies may have a say.
+    pub const LEAVES: Self = Self(8);
+    /// As [`Self::KNOWN`], and policies have changed since.
+    pub const STALE: Self = Self(9);
+    /// As [`Self::CHANGES`], and policies have changed since.
+    pub const STALE_CHANGES: Self = Self(10);
+    /// As [`Self::LEAVES`], without ports.
+    pub const PORTLESS: Self = Self(11);
+    /// A policy lets it out as it is, without a flow.
+    pub const ALLOWED: Self = Self(12);
     const REFUSED: u32 = 0x100;
 
     /// As an argument or result of a function.
@@ -103,6 +133,17 @@ impl Decision {
         Self(Self::REFUSED | reason as u32)
     }
 
+    /// What it is where no policy has a say.
+    #[inline(always)]
+    pub fn unjudged(self) -> Self {
+        match self {
+            Self::LEAVES | Self::PORTLESS => Self::NONE,
+            Self::STALE => Self::KNOWN,
+            Self::STALE_CHANGES => Self::CHANGES,
+            decision => decision,
+        }
+    }
+
     /// Why the packet goes no further as it is, if it does not.
     #[inline(always)]
     pub fn refusal(self) -> Option<Reason> {
@@ -112,7 +153,7 @@ impl Decision {
 
 /// Decides for a packet whose destination is of this kind.
 #[inline(always)]
-pub fn decide<F: Family, P: Packet, T: Tables + Services>(
+pub fn decide<F: Family, P: Packet, T: Tables + Services + Egress>(
     packet: &P,
     tables: &T,
     arrival: Arrival,
@@ -121,9 +162,12 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
     let Some(transport) = transport_of::<F, P>(packet, arrival.at_xdp::<P>()) else {
         return Decision::WITHOUT_PORTS;
     };
+    if transport.protocol == F::ICMP && destination == KIND_SERVICE {
+        return Decision::WITHOUT_PORTS;
+    }
     let Some((tuple, tcp)) = tuple_of::<F, P>(packet, transport) else {
         let ours = destination == KIND_SERVICE;
-        return if ours { Decision::refused(Reason::Truncated) } else { Decision::NONE };
+        return if ours { Decision::refused(Reason::ServiceProtocol) } else { Decision::WITHOUT_PORTS };
     };
     let Transport { at, fragmented, identification, .. } = transport;
     let decision = F::scratch(tables, |scratch| {
@@ -133,30 +177,36 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
         let at = at as u32;
         scratch.asked =
             Asked { tuple, now: 0, arrival, bytes, tcp, destination, fragmented, identification, at };
-        let Scratch { asked, to, transition, chosen, back, seen, .. } = scratch;
+        scratch.standing = Standing::default();
+        scratch.via = 0;
+        let Scratch { asked, to, transition, chosen, back, seen, standing, .. } = scratch;
         let known = F::flow(tables, &asked.tuple, |place, flow| {
-            follow::<F, T>(tables, asked, (place, flow), (to, transition, back, seen))
+            follow::<F, P, T>(tables, asked, (place, flow), (to, transition, back, seen, standing))
         });
         match known {
             Some(Decision::OVER) => forget::<F, T>(tables, &asked.tuple),
             Some(decision) => {
-                if decision == Decision::CHANGES && transition.forth {
+                let changes = matches!(decision, Decision::CHANGES | Decision::STALE_CHANGES);
+                if changes && transition.forth {
                     transition.back = back_to(tables, &peer_of::<P>(packet, arrival));
                 }
                 return decision;
             }
-            // No front end has such an address.
-            None if destination == KIND_NEIGHBOUR => return Decision::NONE,
             None => {}
+        }
+        *back = Back::default();
+        chosen.peer = peer_of::<P>(packet, arrival);
+        // No front end has such an address.
+        if destination == KIND_NEIGHBOUR {
+            return Decision::LEAVES;
         }
         asked.now = tables.now();
         match choose::<F, P, T>(tables, asked, chosen) {
             Ok(true) => {
-                *back = Back::default();
-                chosen.peer = peer_of::<P>(packet, arrival);
                 *to = F::Tuple::new(&chosen.endpoint, &chosen.endpoint, (0, chosen.port), 0);
                 Decision::OPENS
             }
+            // The node's own address.
             Ok(false) => Decision::NONE,
             Err(reason) => Decision::refused(reason),
         }
@@ -166,11 +216,11 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services>(
 
 /// What the entry of its flow makes of a packet.
 #[inline(always)]
-fn follow<F: Family, T: Tables + Services>(
+fn follow<F: Family, P: Packet, T: Tables + Services + Egress>(
     tables: &T,
     asked: &Asked<F::Tuple>,
     (place, flow): (Place, &mut Flow),
-    (to, changes, back, seen): (&mut F::Tuple, &mut Transition, &mut Back, &mut u64),
+    (to, changes, back, seen, standing): (&mut F::Tuple, &mut Transition, &mut Back, &mut u64, &mut Standing),
 ) -> Decision {
     let Some(timers) = tables.timers() else { return Decision::refused(Reason::TableInconsistent) };
     // Not before: at TC most packets are of no flow, and the clock is what costs them most.
@@ -178,17 +228,29 @@ fn follow<F: Family, T: Tables + Services>(
     if begins_anew(flow, asked.tcp) || is_quiet(flow, timers, now) || endpoint_is_gone(tables, flow) {
         return Decision::OVER;
     }
+    let outward = !asked.arrival.at_xdp::<P>() && flow.flags & (FLOW_EGRESS | FLOW_REPLY) == FLOW_EGRESS;
+    if outward && path_is_gone(tables, flow, asked.arrival) {
+        return Decision::OVER;
+    }
+    if outward && asked.arrival.hook == Hook::TcPod && flow.back.next_hop == 0 {
+        // Only the kernel knows the neighbour.
+        return Decision::refused(Reason::NeighbourUnresolved);
+    }
+    standing.reply = flow.flags & FLOW_REPLY != 0;
+    standing.outward = outward;
     *to = F::Tuple::rewritten_by(flow);
     *back = way_back(flow);
     *seen = flow.seen;
     let transition = transition(flow, place, asked.tcp, now);
     refresh(flow, now, asked.bytes);
-    tables.count_service(flow.service, asked.bytes, ServiceEvent::Packet);
+    count(tables, flow, asked.bytes, now, (ServiceEvent::Packet, EgressEvent::Packet));
+    let stale = !asked.arrival.at_xdp::<P>() && flow.flags & FLOW_EGRESS != 0 && is_stale(tables, flow);
     match transition {
+        None if stale => Decision::STALE,
         None => Decision::KNOWN,
         Some(transition) => {
             *changes = transition;
-            Decision::CHANGES
+            if stale { Decision::STALE_CHANGES } else { Decision::CHANGES }
         }
     }
 }
@@ -196,7 +258,41 @@ fn follow<F: Family, T: Tables + Services>(
 /// The way of an answer.
 #[inline(always)]
 pub fn way_back(flow: &Flow) -> Back {
-    if flow.flags & FLOW_REPLY == 0 { Back::default() } else { flow.back }
+    if flow.flags & (FLOW_REPLY | FLOW_EGRESS) == 0 { Back::default() } else { flow.back }
+}
+
+/// Counts a packet of a flow for its Service or its policy.
+#[inline(always)]
+fn count<T: Services + Egress>(
+    tables: &T,
+    flow: &Flow,
+    bytes: u32,
+    now: u64,
+    (of_service, of_policy): (ServiceEvent, EgressEvent),
+) {
+    match flow.flags & (FLOW_EGRESS | FLOW_INBOUND) {
+        0 => tables.count_service(flow.service, bytes, of_service),
+        FLOW_EGRESS => tables.count_egress(flow.backend, bytes, now, of_policy),
+        _ => {}
+    }
+}
+
+/// Whether the path that a flow's address belongs to is no more: it begins anew, with whatever path and address
+/// it is given now.
+#[inline(always)]
+fn path_is_gone<T: Tables>(tables: &T, flow: &Flow, arrival: Arrival) -> bool {
+    let Back { next_hop, mac, .. } = flow.back;
+    if next_hop == 0 {
+        // Only the kernel knows the neighbour: by that NIC, or not at all.
+        return arrival.hook == Hook::TcOut && flow.service != arrival.ifindex;
+    }
+    tables.next_hop(next_hop).is_none_or(|hop| hop.alive == 0 || hop.destination_mac != mac)
+}
+
+/// Whether policies have changed since the flow was let out.
+#[inline(always)]
+fn is_stale<E: Egress>(tables: &E, flow: &Flow) -> bool {
+    tables.policy(DEFAULT_POLICY).is_some_and(|policy| policy.generation != flow.generation)
 }
 
 /// Who handed the packet over.
@@ -210,31 +306,39 @@ fn peer_of<P: Packet>(packet: &P, arrival: Arrival) -> PeerKey {
 #[inline(always)]
 fn endpoint_is_gone<T: Services>(tables: &T, flow: &Flow) -> bool {
     flow.protocol != PROTOCOL_TCP
-        && flow.flags & FLOW_REPLY == 0
+        && flow.flags & (FLOW_REPLY | FLOW_EGRESS | FLOW_INBOUND) == 0
         && tables.backend(flow.backend).is_none_or(|backend| backend.generation != flow.generation)
 }
 
 /// Does what was decided, now that the way is known: enters a new flow, rewrites the packet. `obstacle`
-/// says why there is no way, else the packet leaves by the interface `ifindex`. Where only the kernel knows
-/// the way, the packet is handed up rewritten, at TC.
+/// says why there is no way, else the packet leaves by `next_hop`, an index into `NEXTHOPS`. Where only the
+/// kernel knows the way, the packet is handed up rewritten, at TC.
 #[inline(always)]
 pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
     packet: &mut P,
     tables: &T,
     decision: Decision,
     obstacle: Decision,
-    ifindex: u32,
+    next_hop: u32,
 ) -> Decision {
     if let Some(reason) = obstacle.refusal() {
         // These are answered by the packet as it came; XDP leaves the others to TC.
         let as_it_came = matches!(reason, Reason::TtlExpired | Reason::Truncated | Reason::ServiceTooBig);
-        let at_xdp = F::scratch(tables, |scratch| scratch.asked.arrival.at_xdp::<P>());
-        if at_xdp != Some(false) || as_it_came {
+        let stays =
+            |scratch: &mut Scratch<F::Tuple>| scratch.asked.arrival.at_xdp::<P>() || scratch.standing.outward;
+        let stays = F::scratch(tables, stays).unwrap_or(true);
+        if stays || as_it_came {
             give_back::<F, T>(tables, decision);
             return obstacle;
         }
+        if reason == Reason::TooBig && becomes_the_nodes::<F, T>(tables, decision) {
+            give_back::<F, T>(tables, decision);
+            return Decision::refused(Reason::ServiceTooBig);
+        }
     }
     if decision == Decision::OPENS {
+        let ifindex = F::scratch(tables, |scratch| leaves_by(tables, scratch, next_hop));
+        let Some(ifindex) = ifindex else { return Decision::refused(Reason::TableInconsistent) };
         let entered = tables.enter::<F>(ifindex);
         if entered != Decision::NONE {
             return entered;
@@ -249,7 +353,8 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
         // In XDP no number from memory: fewer places that the verifier must think of.
         let at = if asked.arrival.at_xdp::<P>() { F::TRANSPORT_AT } else { asked.at as usize };
         if translate::<F, P>(packet, at, &asked.tuple, to).is_none() {
-            return Decision::refused(Reason::Truncated);
+            // Half rewritten, maybe: nobody is to see it.
+            return Decision::refused(Reason::ServiceProtocol);
         }
         if P::AT_XDP != Some(true) && asked.fragmented {
             keep_fragment::<F, T>(tables, asked, to, (fragment, back));
@@ -257,6 +362,35 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
         if obstacle == Decision::NONE { Decision::NONE } else { Decision::refused(Reason::Translated) }
     });
     carried.unwrap_or(Decision::refused(Reason::TableInconsistent))
+}
+
+/// Notes the next hop for a flow that sticks to it, and says the interface.
+#[inline(always)]
+fn leaves_by<A, T: Tables>(tables: &T, scratch: &mut Scratch<A>, next_hop: u32) -> u32 {
+    let Scratch { asked, chosen, .. } = scratch;
+    match tables.next_hop(next_hop).filter(|_| next_hop != 0) {
+        Some(hop) => {
+            chosen.out = Back { next_hop, mac: hop.destination_mac, zero: [0; 2] };
+            hop.ifindex
+        }
+        None => {
+            chosen.out = Back::default();
+            if asked.arrival.hook == Hook::TcOut { asked.arrival.ifindex } else { 0 }
+        }
+    }
+}
+
+/// Whether the packet will be from an address of the node: coming from outside, the kernel takes that for a
+/// martian's and does not fragment it.
+#[inline(always)]
+fn becomes_the_nodes<F: Family, T: Tables + Services>(tables: &T, decision: Decision) -> bool {
+    let own = F::scratch(tables, |Scratch { to, chosen, .. }| {
+        if decision == Decision::OPENS {
+            return chosen.from != From::Client;
+        }
+        F::route_to(tables, &to.source()).is_some_and(|route| route.group == u32::from(KIND_LOCAL))
+    });
+    own == Some(true)
 }
 
 /// What is behind a first fragment goes the same way.
@@ -279,23 +413,26 @@ fn keep_fragment<F: Family, S: Services>(
 }
 
 #[inline(always)]
-fn give_back<F: Family, S: Services>(services: &S, decision: Decision) {
-    F::scratch(services, |scratch| unrefresh::<F, S>(services, decision, &scratch.asked, scratch.seen));
+fn give_back<F: Family, T: Services + Egress>(tables: &T, decision: Decision) {
+    F::scratch(tables, |scratch| unrefresh::<F, T>(tables, decision, &scratch.asked, scratch.seen));
 }
 
 /// The packet was counted and is not sent: it comes again at TC, or is dropped.
 #[inline(always)]
-fn unrefresh<F: Family, S: Services>(services: &S, decision: Decision, asked: &Asked<F::Tuple>, seen: u64) {
+fn unrefresh<F: Family, T: Services + Egress>(
+    tables: &T,
+    decision: Decision,
+    asked: &Asked<F::Tuple>,
+    seen: u64,
+) {
     if !matches!(decision, Decision::KNOWN | Decision::CHANGES) {
         return;
     }
-    let service = F::flow(services, &asked.tuple, |_, flow| {
+    F::flow(tables, &asked.tuple, |_, flow| {
+        let event = (ServiceEvent::LeftToTc, EgressEvent::LeftToTc);
+        count(tables, flow, asked.bytes, flow.seen, event);
         flow.seen = seen;
         flow.packets = flow.packets.wrapping_sub(1);
         flow.bytes = flow.bytes.wrapping_sub(asked.bytes.into());
-        flow.service
     });
-    if let Some(service) = service {
-        services.count_service(service, asked.bytes, ServiceEvent::LeftToTc);
-    }
 }

@@ -64,8 +64,9 @@ pub fn send<S: Socket, T: Tables + Services + Sockets>(socket: &S, tables: &T, p
     {
         peer.address = held.address;
         peer.port = held.port;
-        // May have given way to others.
-        if tables.peer(&key(socket, peer, SOCKET_HEARS)).is_none() {
+        // May have given way to others, or be that of another front end with this endpoint.
+        let heard = tables.peer(&key(socket, peer, SOCKET_HEARS));
+        if heard.is_none_or(|heard| (heard.address, heard.port) != (asked.address, asked.port)) {
             hear(socket, tables, peer, &asked, held);
         }
         return Ruling::TRANSLATED;

@@ -4,6 +4,7 @@
 
 use super::answer::Answering;
 use super::serve::Decision;
+use crate::egress::Egress;
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::Services;
@@ -11,7 +12,10 @@ use crate::tables::Tables;
 use crate::verdict::Reason;
 
 /// A new flow, and the search for its source port step by step.
-pub trait NewFlows: Services + Sized {
+pub trait NewFlows: Tables + Services + Egress + Sized {
+    /// [`super::leave::leave`].
+    fn leave<F: Answering>(&self, decision: Decision) -> Decision;
+
     /// [`super::open::enter`].
     fn enter<F: Answering>(&self, ifindex: u32) -> Decision;
 
@@ -23,7 +27,7 @@ pub trait NewFlows: Services + Sized {
 }
 
 /// Tables, and the stages over them for one kind of packet.
-pub trait Stages<P: Packet>: Tables + NewFlows {
+pub trait Stages<P: Packet>: NewFlows {
     /// [`super::serve::decide`].
     fn decide<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision;
 
@@ -33,7 +37,7 @@ pub trait Stages<P: Packet>: Tables + NewFlows {
         packet: &mut P,
         decision: Decision,
         obstacle: Decision,
-        ifindex: u32,
+        next_hop: u32,
     ) -> Decision;
 
     /// [`super::relate::relate`].

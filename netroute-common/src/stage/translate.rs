@@ -6,7 +6,7 @@ use crate::checksum::Delta;
 use crate::packet::{Packet, TransportChange};
 use crate::wire::be::Be16;
 use crate::wire::eth::ETH_LEN;
-use crate::wire::icmp::ICMP_CHECKSUM_AT;
+use crate::wire::icmp::{ICMP_CHECKSUM_AT, Icmp};
 use crate::wire::l4::{PROTOCOL_UDP, Ports, checksum_at};
 
 /// Rewrites a packet whose tuple is `from` and whose ports are at `at`. `None` if it ends too early; then it
@@ -21,16 +21,44 @@ pub fn translate<F: Family, P: Packet>(
     let addresses = from.addresses_changed(to);
     let (old, new, protocol) = (from.ports(), to.ports(), from.protocol());
     let ports = Delta::default().replace(old.0, new.0).replace(old.1, new.1);
+    if protocol == F::ICMP {
+        translate_echo::<F, P>(packet, at, new, (addresses, ports))?;
+        let ip: &mut F = packet.get_mut(ETH_LEN)?;
+        ip.set_addresses(to, addresses);
+        return Some(());
+    }
     if let Some(behind) = checksum_at(protocol) {
         let udp = protocol == PROTOCOL_UDP;
         let change = TransportChange { addresses, ports, udp, in_header: F::HAS_HEADER_CHECKSUM };
         packet.transport_changed(at.wrapping_add(behind), change)?;
+    } else if !F::HAS_HEADER_CHECKSUM {
+        // SCTP: nothing in the packet makes up for the addresses, and its ports stay.
+        packet.words_changed(addresses);
     }
     let written: &mut Ports = packet.get_mut(at)?;
     written.source = Be16::new(new.0);
     written.destination = Be16::new(new.1);
     let ip: &mut F = packet.get_mut(ETH_LEN)?;
     ip.set_addresses(to, addresses);
+    Some(())
+}
+
+/// Writes the identifier of an echo, and its checksum: over IPv4 that has no pseudo-header, and the header
+/// has its own.
+#[inline(always)]
+fn translate_echo<F: Family, P: Packet>(
+    packet: &mut P,
+    at: usize,
+    new: (u16, u16),
+    (addresses, ports): (Delta, Delta),
+) -> Option<()> {
+    let addresses = if F::HAS_HEADER_CHECKSUM { Delta::default() } else { addresses };
+    let change = TransportChange { addresses, ports, udp: false, in_header: F::HAS_HEADER_CHECKSUM };
+    packet.transport_changed(at.wrapping_add(ICMP_CHECKSUM_AT), change)?;
+    let icmp: &mut Icmp = packet.get_mut(at)?;
+    let [identifier, _] = &mut icmp.rest;
+    *identifier =
+        Be16::new(if icmp.type_code.get() >> 8 == u16::from(F::ECHO_REQUEST) { new.0 } else { new.1 });
     Some(())
 }
 

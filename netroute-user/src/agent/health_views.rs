@@ -82,7 +82,7 @@ fn interfaces(agent: &Agent) -> Vec<InterfaceView> {
             role: format!("{:?}", interface.role).to_lowercase(),
             carrier: link.is_some_and(|link| link.up && link.carrier),
             xdp,
-            tc: find(Hook::TcNic).is_some(),
+            tc: find(Hook::TcNic).is_some() && find(Hook::TcOut).is_some(),
             reason,
         }
     };

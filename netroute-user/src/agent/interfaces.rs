@@ -93,9 +93,10 @@ impl Attached {
         let has = |ifindex: u32, hook: Hook| {
             self.attachments.list().any(|a| a.ifindex == ifindex && a.hook == hook)
         };
-        let nics =
-            self.served.nics.keys().filter(|nic| !has(**nic, Hook::XdpNic) || !has(**nic, Hook::TcNic));
-        let pods = self.served.pods.keys().filter(|pod| !has(**pod, Hook::TcPod));
+        let of_nics = [Hook::XdpNic, Hook::TcNic, Hook::TcOut];
+        let nics = self.served.nics.keys().filter(|nic| !of_nics.into_iter().all(|hook| has(**nic, hook)));
+        let of_pods = [Hook::TcPod, Hook::TcOut];
+        let pods = self.served.pods.keys().filter(|pod| !of_pods.into_iter().all(|hook| has(**pod, hook)));
         nics.chain(pods).copied().collect()
     }
 

@@ -24,6 +24,7 @@ use crate::apply::{MapStore, StoreError};
 use crate::compile::Gateway;
 use crate::compile::services::nat::Nat;
 use crate::config::AgentConfig;
+use crate::desired::api_server::with_api_server;
 use crate::desired::route::CustomRoute;
 use crate::error::chain;
 use crate::health_check::{self, Checks, Problems};
@@ -313,7 +314,7 @@ impl Agent {
         tell(&set);
         self.manifest_problems = set.problems;
         self.sources.manifests = by_key(set.routes, &self.config);
-        self.sources.cluster = set.cluster;
+        self.sources.cluster = with_api_server(set.cluster, &self.sources.cluster);
         self.snapshot.desired = Arc::new(self.sources.desired(&self.config));
         self.changed();
     }

@@ -1,6 +1,7 @@
 //! Desired state in the agent's own words: parsed once at `input`, never validated again. Knows
 //! nothing of where it came from (files, API, socket) nor of maps.
 
+pub mod api_server;
 pub mod egress;
 pub mod interface;
 pub mod route;

@@ -79,6 +79,8 @@ impl Attachments {
     /// # Errors
     /// [`AttachError::ForeignXdp`] if somebody else's XDP program is there; it is left alone.
     pub fn attach_nic(&mut self, nic: &NicDevice) -> Result<Mode, AttachError> {
+        // First what keeps packets in that must not leave as they are.
+        self.attach_tc(Hook::TcOut, abi::PROGRAM_TC_OUT, nic.ifindex, &nic.name)?;
         self.attach_tc(Hook::TcNic, abi::PROGRAM_TC_NIC, nic.ifindex, &nic.name)?;
         self.attached.remove(&(nic.ifindex, Hook::XdpNic));
         let failed = |source| AttachError::Load { interface: nic.name.clone(), source: Box::new(source) };
@@ -90,8 +92,9 @@ impl Attachments {
         Ok(mode)
     }
 
-    /// Serves a pod's veth.
+    /// Serves a pod's veth; at its egress too, for what processes of the node answer the pod.
     pub fn attach_pod(&mut self, pod: &PodDevice) -> Result<Mode, AttachError> {
+        self.attach_tc(Hook::TcOut, abi::PROGRAM_TC_OUT, pod.ifindex, &pod.name)?;
         self.attach_tc(Hook::TcPod, abi::PROGRAM_TC_POD, pod.ifindex, &pod.name)
     }
 
@@ -112,7 +115,7 @@ impl Attachments {
             let failed =
                 |source| AttachError::Unpin { interface: interface.clone(), path: pin.path.clone(), source };
             if pin.hold == Hold::Filter {
-                filter::detach(ifindex).map_err(failed)?;
+                filter::detach(ifindex, pin.hook).map_err(failed)?;
             }
             links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }
@@ -191,7 +194,7 @@ impl Attachments {
             }
             let failed = |source| LoadError::Folder { operation: "remove", path: pin.path.clone(), source };
             if pin.hold == Hold::Filter {
-                filter::detach(pin.ifindex).map_err(failed)?;
+                filter::detach(pin.ifindex, pin.hook).map_err(failed)?;
             }
             links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         }

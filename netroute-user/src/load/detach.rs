@@ -37,7 +37,7 @@ pub fn detach(bpffs: &Path) -> Result<Detached, LoadError> {
     for pin in pins.attachments()? {
         let failed = |source| LoadError::Folder { operation: "remove", path: pin.path.clone(), source };
         if pin.hold == Hold::Filter {
-            filter::detach(pin.ifindex).map_err(failed)?;
+            filter::detach(pin.ifindex, pin.hook).map_err(failed)?;
         }
         links.extend(release::unpin(&pin.path, pin.hook, pin.ifindex).map_err(failed)?);
         detached.programs.push((pin.hook, pin.ifindex));

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use aya::programs::links::Link;
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
-use aya::programs::{SchedClassifier, TcAttachType, TcError};
+use aya::programs::{SchedClassifier, TcError};
+use netroute_common::verdict::Hook;
 
 use super::attachments::Mode;
 use super::error::{AttachError, errno};
 use super::pins::{Hold, Pins};
 use super::release;
-use super::tc::Place;
+use super::tc::{Place, direction};
 
 /// Behind the filters of others, which count up from 1 or down from 49152.
 const PRIORITY: u16 = 50_000;
@@ -33,7 +34,7 @@ pub(super) fn attach(
     let record = pins.path(Hold::Filter, place.hook, place.ifindex);
     write_record(place, program, &record)?;
     let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None });
-    let attached = program.attach_with_options(place.name, TcAttachType::Ingress, options);
+    let attached = program.attach_with_options(place.name, direction(place.hook), options);
     let kept = attached.and_then(|id| program.take_link(id)).map(std::mem::forget);
     kept.map(|()| Mode::Clsact).map_err(|error| {
         let _ = std::fs::remove_file(&record);
@@ -54,7 +55,7 @@ pub(super) fn replace(
     program: &mut SchedClassifier,
     record: &Path,
 ) -> Result<Mode, AttachError> {
-    let link = filter(place.name).map_err(|source| query(place, source))?;
+    let link = filter(place.name, place.hook).map_err(|source| query(place, source))?;
     let replaced = program.attach_to_link(link).and_then(|id| program.take_link(id));
     release::unpin(record, place.hook, place.ifindex).map_err(|source| AttachError::Unpin {
         interface: place.name.to_owned(),
@@ -76,10 +77,10 @@ pub(super) fn replace(
 
 /// Removes our filter; fine if it or its interface is not there. The clsact qdisc stays: it is
 /// empty, and others may have come to rely on it.
-pub(super) fn detach(ifindex: u32) -> io::Result<()> {
+pub(super) fn detach(ifindex: u32, hook: Hook) -> io::Result<()> {
     let Ok(name) = nix::net::if_::if_indextoname(ifindex) else { return Ok(()) };
     let Ok(name) = name.to_str() else { return Ok(()) };
-    match filter(name)?.detach() {
+    match filter(name, hook)?.detach() {
         Err(error) if !matches!(errno(&error), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => {
             Err(errno(&error).map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error))
         }
@@ -87,8 +88,8 @@ pub(super) fn detach(ifindex: u32) -> io::Result<()> {
     }
 }
 
-fn filter(name: &str) -> io::Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(name, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+fn filter(name: &str, hook: Hook) -> io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(name, direction(hook), PRIORITY, HANDLE, None)
 }
 
 fn write_record(place: Place<'_>, program: &mut SchedClassifier, record: &Path) -> Result<(), AttachError> {

@@ -32,7 +32,7 @@ impl Source {
     pub(super) fn classifiers(&self, folder: &Path) -> Result<Ebpf, LoadError> {
         undisturbed(|| {
             let mut object = self.open(folder, &Nic::default())?;
-            for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
+            for name in abi::CLASSIFIERS {
                 let program = classifier(&mut object, name)?;
                 verified(name, || program.load())?;
             }
@@ -100,7 +100,7 @@ impl Source {
             .map_err(|source| LoadError::Maps { folder: "memory".into(), source: source.into() })?;
         let program = xdp(&mut object)?;
         verified(abi::PROGRAM_XDP_NIC, || program.load())?;
-        for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
+        for name in abi::CLASSIFIERS {
             let program = classifier(&mut object, name)?;
             verified(name, || program.load())?;
         }

@@ -4,10 +4,11 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use aya::programs::SchedClassifier;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::{SchedClassifier, TcAttachType};
 use netroute_common::verdict::Hook;
 
+use super::tc::direction;
 use super::xdp_state;
 
 /// How long the kernel may take: a work queue run and an RCU grace period, usually a few
@@ -55,10 +56,9 @@ impl Leaving {
                 xdp_state::of(ifindex).is_ok_and(|now| now.is_some_and(|xdp| xdp.program == program))
             }
             Hook::TcNic | Hook::TcPod | Hook::TcOut => {
-                let side = if hook == Hook::TcOut { TcAttachType::Egress } else { TcAttachType::Ingress };
                 let name =
                     nix::net::if_::if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
-                name.and_then(|name| SchedClassifier::query_tcx(&name, side).ok())
+                name.and_then(|name| SchedClassifier::query_tcx(&name, direction(hook)).ok())
                     .is_some_and(|(_, programs)| programs.iter().any(|info| info.id() == program))
             }
         }

@@ -22,6 +22,11 @@ pub(super) struct Place<'a> {
     pub(super) name: &'a str,
 }
 
+/// Which packets of the interface a hook sees.
+pub(super) fn direction(hook: Hook) -> TcAttachType {
+    if hook == Hook::TcOut { TcAttachType::Egress } else { TcAttachType::Ingress }
+}
+
 /// Attaches the loaded program (by a filter if `filters`, or if there is one already) behind
 /// whatever is attached there already (a CNI's policy must see the packet first), or puts it in the
 /// place of the one our pinned link runs.
@@ -35,7 +40,9 @@ pub(super) fn attach(
     let loading = |source| AttachError::Load { interface: name.to_owned(), source: Box::new(source) };
     // All filters of ours have one priority and handle: what served the interface at the other hook
     // (it was a NIC and is a pod's now) is in the way, and is replaced.
-    for recorded in [hook, if hook == Hook::TcNic { Hook::TcPod } else { Hook::TcNic }] {
+    let others = [Hook::TcNic, Hook::TcPod, Hook::TcOut];
+    let at_same_place = |other: &Hook| *other != hook && direction(*other) == direction(hook);
+    for recorded in [hook].into_iter().chain(others.into_iter().filter(at_same_place)) {
         let Some(record) = pins.find(Hold::Filter, recorded, ifindex).map_err(loading)? else { continue };
         return filter::replace(pins, place, program, &record);
     }
@@ -51,7 +58,7 @@ pub(super) fn attach(
         release::wait_gone(link.as_slice());
     }
     let last = TcAttachOptions::TcxOrder(LinkOrder::last());
-    match program.attach_with_options(name, TcAttachType::Ingress, last) {
+    match program.attach_with_options(name, direction(hook), last) {
         Ok(id) => pin(place, program, id, &wanted).map(|()| Mode::Tcx),
         Err(error) => match errno(&error) {
             // The attach type is unknown to kernels before Linux 6.6.
@@ -96,7 +103,7 @@ fn adopt(
 /// believed.
 fn runs(place: Place<'_>, program: &SchedClassifier) -> bool {
     let Ok(ours) = program.info().map(|info| info.id()) else { return false };
-    match SchedClassifier::query_tcx(place.name, TcAttachType::Ingress) {
+    match SchedClassifier::query_tcx(place.name, direction(place.hook)) {
         Ok((_, programs)) => programs.iter().any(|info| info.id() == ours),
         Err(error) => errno(&error) == Some(libc::EPERM),
     }

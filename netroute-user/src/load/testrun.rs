@@ -99,11 +99,7 @@ impl TestBed {
         context: SkbContext,
         repeat: u32,
     ) -> Result<Outcome, TestRunError> {
-        let name = match hook {
-            Hook::TcPod => abi::PROGRAM_TC_POD,
-            Hook::TcOut => abi::PROGRAM_TC_OUT,
-            Hook::XdpNic | Hook::TcNic => abi::PROGRAM_TC_NIC,
-        };
+        let name = abi::program(hook);
         let program: &SchedClassifier = self.program(name)?;
         let context = context.bytes();
         run(name, packet, repeat, Some(&context), |options| program.test_run(options))
@@ -111,12 +107,7 @@ impl TestBed {
 
     /// The program of a hook, for another program to call.
     pub fn program_fd(&self, hook: Hook) -> Result<&ProgramFd, LoadError> {
-        let name = match hook {
-            Hook::XdpNic => abi::PROGRAM_XDP_NIC,
-            Hook::TcNic => abi::PROGRAM_TC_NIC,
-            Hook::TcPod => abi::PROGRAM_TC_POD,
-            Hook::TcOut => abi::PROGRAM_TC_OUT,
-        };
+        let name = abi::program(hook);
         let program = self.object.program(name).ok_or(LoadError::Missing { what: "program", name })?;
         program.fd().map_err(|source| LoadError::Program { name, source: source.into() })
     }

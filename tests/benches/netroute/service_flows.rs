@@ -142,7 +142,7 @@ impl Opener {
     fn send(&self, hook: Hook, frame: &[u8]) -> Result<Vec<u8>> {
         let (outcome, forwarded) = match hook {
             Hook::XdpNic => (self.bed.xdp(frame, 1)?, probe::XDP_REDIRECT),
-            Hook::TcNic | Hook::TcPod => {
+            Hook::TcNic | Hook::TcPod | Hook::TcOut => {
                 let context = SkbContext { ifindex: self.nic, ..SkbContext::default() };
                 (self.bed.tc(hook, frame, context, 1)?, probe::TC_ACT_REDIRECT)
             }

@@ -65,6 +65,7 @@ fn leaves_by(exit: Exit, hook: Hook, next_hop: &NextHop, tables: &TableSet) {
         Exit::Interface(ifindex) => {
             assert!(!at_xdp && next_hop.ifindex == ifindex && next_hop.kind == KIND_NEIGHBOUR);
         }
+        Exit::Onward => assert_eq!(hook, Hook::TcOut),
         Exit::Pod(ifindex) => assert!(!at_xdp && next_hop.ifindex == ifindex && next_hop.kind == KIND_POD),
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use netroute_common::verdict::Hook;
 use netroute_tests::differential::{Rng, random_tables};
-use netroute_tests::vectors::{Input, TableSet};
+use netroute_tests::vectors::{Input, NIC, TableSet};
 
 /// One input of `packet` and `differential`.
 #[derive(Clone, Debug)]
@@ -34,6 +34,7 @@ impl Story {
         let segment = u32::from(u16::from_be_bytes([high, low]));
         let input = Input {
             frame: frame.get(..frame.len().min(LONGEST))?.to_vec(),
+            interface: NIC,
             segment: (at_tc && segment != 0).then_some(segment),
             nic_vlan_tag: at_tc && first & VLAN_TAG != 0,
         };

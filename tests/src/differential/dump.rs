@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use netroute_common::host::HostTables;
-use netroute_common::layout::route::{Group, Member, NextHop, UNCOUNTED};
+use netroute_common::layout::route::{Group, Member, NextHop};
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Exit, Hook, Reason, Verdict};
 
 use crate::vectors::{
     ActionText, AnswerText, Case, ExitText, Expect, GroupText, HookText, Input, Interface, MemberText,
-    NextHopText, PacketText, RouteText, Side, Step, Story, TableSet, TablesText, Vector, counted_services,
-    judge_on_host, kind_name, quoted, sides, to_hexadecimal,
+    NextHopText, PacketText, RouteText, Side, Step, Story, TableSet, TablesText, Vector, counted_egress,
+    counted_services, judge_on_host, kind_name, quoted, sides, to_hexadecimal,
 };
 
 /// The text of [`as_vector`].
@@ -57,6 +57,7 @@ fn step(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Resu
 fn packet(input: &Input) -> PacketText {
     PacketText {
         raw: Some(to_hexadecimal(&input.frame)),
+        interface: Some(input.interface.name.to_owned()),
         segment: input.segment,
         nic_vlan_tag: input.nic_vlan_tag.then_some(true),
         ..PacketText::default()
@@ -65,7 +66,7 @@ fn packet(input: &Input) -> PacketText {
 
 /// What the host says of a packet after those that it has seen.
 fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Result<Expect> {
-    let (counted, services) = (host.counted(), counted_services(host));
+    let (counted, services, policies) = (host.counted(), counted_services(host), counted_egress(host));
     let (verdict, frame) = judge_on_host(host, hook, input);
     let mut expect = Expect { reason: verdict.reason().name().to_owned(), ..Expect::default() };
     expect.action = matches!(verdict, Verdict::Drop(_)).then_some(ActionText::Drop);
@@ -74,6 +75,7 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
         Reason::EchoAnswered => AnswerText::Echo,
         Reason::ServiceTooBig => AnswerText::TooBig,
         _ if is_tcp(&input.frame) => AnswerText::Reset,
+        Reason::EgressRejected => AnswerText::Prohibited,
         _ => AnswerText::Unreachable,
     };
     expect.answer = answered.then_some(how);
@@ -89,6 +91,12 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
         expect.service = name.map(|(name, _)| name.clone());
         expect.new_flow = counter(&after, service).new_flows != counter(&services, service).new_flows;
     }
+    let after = counted_egress(host);
+    if let Some((id, counter)) = after.iter().find(|(id, counter)| policies.get(id) != Some(counter)) {
+        let name = tables.egress.names.iter().find(|(_, index)| *index == id);
+        expect.policy = name.map(|(name, _)| name.clone());
+        expect.new_flow |= counter.new_flows != policies.get(id).map_or(0, |counter| counter.new_flows);
+    }
     if !answered && let (Ok(old), Ok(new)) = (sides(&input.frame), sides(&frame)) {
         expect.source = (old.0 != new.0).then(|| written(old.0, new.0));
         expect.destination = (old.1 != new.1).then(|| written(old.1, new.1));
@@ -97,22 +105,19 @@ fn expect(tables: &TableSet, host: &HostTables, hook: Hook, input: &Input) -> Re
         expect.quoted = (old != new).then_some(new);
     }
     let Verdict::Forward(exit) = verdict else { return Ok(expect) };
+    let after = host.counted();
+    let Some(id) = more(&counted.next_hops, &after.next_hops) else {
+        ensure!(exit == Exit::Onward, "forwarded, but no next hop counted");
+        return Ok(expect);
+    };
     expect.exit = Some(match exit {
         Exit::SameNic => ExitText::SameNic,
         Exit::Port(_) | Exit::Interface(_) => ExitText::Interface,
         Exit::Pod(_) => ExitText::Pod,
+        Exit::Onward => ExitText::Onward,
     });
-    let after = host.counted();
-    let id = more(&counted.next_hops, &after.next_hops).context("forwarded, but no next hop counted")?;
-    let slot = more(&counted.routes, &after.routes);
     expect.via = Some(next_hop_name(id));
-    if slot == Some(UNCOUNTED) {
-        expect.back = true;
-        return Ok(expect);
-    }
-    let key = tables.longest_prefix(sides(&frame)?.1.address).context("forwarded without a route")?;
-    expect.place = slot.map(|slot| slot.wrapping_sub(tables.routes[&key].stats));
-    expect.route = Some(format!("{}/{}", key.0, key.1));
+    expect.slot = Some(more(&counted.routes, &after.routes).unwrap_or(u32::MAX));
     Ok(expect)
 }
 
@@ -140,7 +145,7 @@ fn more(before: &BTreeMap<u32, Counter>, after: &BTreeMap<u32, Counter>) -> Opti
 }
 
 fn texts(tables: &TableSet) -> Result<TablesText> {
-    let TableSet { routes, groups, next_hops, ports, names: _, services } = tables;
+    let TableSet { routes, groups, next_hops, ports, names: _, services, egress } = tables;
     let empty = Interface::ALL.iter().filter(|interface| !ports.contains_key(&interface.port));
     let next_hops = next_hops.iter().map(|(&id, entry)| Ok((next_hop_name(id), next_hop(id, entry)?)));
     Ok(TablesText {
@@ -154,6 +159,7 @@ fn texts(tables: &TableSet) -> Result<TablesText> {
             })
             .collect::<BTreeMap<_, _>>(),
         services: services.text.clone(),
+        egress: egress.text.clone(),
     })
 }
 

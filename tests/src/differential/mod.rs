@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 pub use fastrand::Rng;
 use netroute_common::host::{Counted, HostTables};
-use netroute_common::layout::flow::Flow;
+use netroute_common::layout::egress::EgressCounter;
+use netroute_common::layout::flow::{Flow, Fragment};
 use netroute_common::layout::service::{Affinity, ServiceCounter};
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
 
-use crate::kernel_run::{FlowSet, KernelBench, is_invalid, more};
-use crate::vectors::{Action, Input, Judge, TableSet, counted_services, judge_on_host};
+use crate::kernel_run::{FlowSet, KernelBench, is_invalid, more, more_of_policies};
+use crate::vectors::{Action, Input, Judge, TableSet, counted_egress, counted_services, judge_on_host};
 
 pub use dump::{as_vector, dump};
 pub use packets::random_input;
@@ -36,6 +37,8 @@ pub trait Programs {
     fn counted(&self, hook: Hook) -> Result<Counted>;
     /// What was counted for Services.
     fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>>;
+    /// What was counted for egress policies.
+    fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>>;
     fn flows(&self) -> Result<FlowSet>;
 }
 
@@ -59,6 +62,10 @@ impl Programs for KernelBench {
 
     fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>> {
         Self::services(self)
+    }
+
+    fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>> {
+        Self::policies(self)
     }
 
     fn flows(&self) -> Result<FlowSet> {
@@ -134,21 +141,23 @@ struct Round<'a> {
     tables: &'a TableSet,
     host: HostTables,
     /// What the counters of the kernel must be.
-    expected: [Counted; 3],
+    expected: [Counted; Hook::ALL.len()],
     services_before: BTreeMap<u32, ServiceCounter>,
+    policies_before: BTreeMap<u32, EgressCounter>,
     /// Packets that left something behind.
     before: Vec<(Hook, Input)>,
 }
 
 impl<'a> Round<'a> {
     fn begin(programs: &'a mut dyn Programs, tables: &'a TableSet) -> Result<Self> {
-        let mut expected = [Counted::default(), Counted::default(), Counted::default()];
+        let mut expected = Hook::ALL.map(|_| Counted::default());
         for (hook, expected) in Hook::ALL.into_iter().zip(&mut expected) {
             *expected = programs.counted(hook)?;
         }
         let services_before = programs.services()?;
+        let policies_before = programs.policies()?;
         let (host, before) = (tables.on_host(), Vec::new());
-        Ok(Self { programs, tables, host, expected, services_before, before })
+        Ok(Self { programs, tables, host, expected, services_before, policies_before, before })
     }
 
     fn run(&mut self, rng: &mut Rng, packets: u32, report: &mut Report) -> Result<Option<String>> {
@@ -160,12 +169,12 @@ impl<'a> Round<'a> {
             } else {
                 random_service_input(rng, self.tables, &self.host)?
             };
-            let counted = counted_services(&self.host);
+            let counted = (counted_services(&self.host), counted_egress(&self.host));
             if let Some(difference) = self.one(place, &input, report)? {
                 let vector = dump(self.tables, &self.before, hook, &input)?;
                 return Ok(Some(format!("{difference}\n{vector}")));
             }
-            if counted != counted_services(&self.host) {
+            if counted != (counted_services(&self.host), counted_egress(&self.host)) {
                 self.before.push((hook, input));
             }
         }
@@ -225,12 +234,13 @@ impl<'a> Round<'a> {
         Ok(None)
     }
 
-    /// Flows, affinity and the counters of Services, after all packets.
+    /// Flows, affinity, first fragments and the counters of Services, after all packets.
     fn left_behind(&mut self, report: &mut Report) -> Result<Option<String>> {
         let on_host = FlowSet {
             flows4: self.host.services.flows4.borrow().clone(),
             flows6: self.host.services.flows6.borrow().clone(),
             affinity: self.host.services.affinity.borrow().clone(),
+            fragments: self.host.services.fragments.borrow().clone(),
         };
         report.flows += on_host.flows4.len() + on_host.flows6.len();
         let in_kernel = timeless(&self.programs.flows()?);
@@ -240,8 +250,17 @@ impl<'a> Round<'a> {
         }
         let on_host = counted_services(&self.host);
         let in_kernel = more(&self.programs.services()?, &self.services_before);
+        if in_kernel != on_host {
+            return Ok(Some(format!("Services: host {on_host:?}, kernel {in_kernel:?}")));
+        }
+        let untimed = |counted: BTreeMap<u32, EgressCounter>| -> BTreeMap<u32, EgressCounter> {
+            let counters = counted.into_iter();
+            counters.map(|(policy, counter)| (policy, EgressCounter { last_hit: 0, ..counter })).collect()
+        };
+        let on_host = untimed(counted_egress(&self.host));
+        let in_kernel = untimed(more_of_policies(&self.programs.policies()?, &self.policies_before));
         let same = in_kernel == on_host;
-        Ok((!same).then(|| format!("Services: host {on_host:?}, kernel {in_kernel:?}")))
+        Ok((!same).then(|| format!("policies: host {on_host:?}, kernel {in_kernel:?}")))
     }
 }
 
@@ -251,6 +270,7 @@ fn timeless(flows: &FlowSet) -> FlowSet {
     let entries = flows.flows4.values_mut().chain(flows.flows6.values_mut());
     entries.for_each(|flow| *flow = Flow { seen: 0, touched: 0, ..*flow });
     flows.affinity.values_mut().for_each(|entry| *entry = Affinity { used: 0, ..*entry });
+    flows.fragments.values_mut().for_each(|first| *first = Fragment { seen: 0, ..*first });
     flows
 }
 
@@ -281,10 +301,12 @@ impl Report {
                 );
             }
         }
+        // Those behind it have no program yet that could say them.
         let unreachable = [Reason::RedirectFailed];
+        let reachable = |reason: &&Reason| **reason < Reason::EgressDenied && !unreachable.contains(reason);
         let missing: Vec<_> = Reason::ALL
             .iter()
-            .filter(|reason| !unreachable.contains(reason) && !self.reasons.contains_key(reason))
+            .filter(|reason| reachable(reason) && !self.reasons.contains_key(reason))
             .collect();
         ensure!(missing.is_empty(), "no packet came to {missing:?}");
         Ok(())

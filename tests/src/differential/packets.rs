@@ -7,7 +7,7 @@ use fastrand::Rng;
 use netroute_common::verdict::Hook;
 
 use super::tables::pick;
-use crate::vectors::{FragmentText, Input, NIC_MAC, PacketText, TableSet};
+use crate::vectors::{FragmentText, Input, NIC, NIC_MAC, PacketText, TableSet};
 
 const SEGMENTS: [u32; 10] = [1, 20, 536, 1000, 1380, 1400, 1440, 1460, 1500, 65535];
 const EXTENSIONS: [&str; 5] = ["hop-by-hop", "destination-options", "routing", "fragment", "authentication"];
@@ -38,7 +38,7 @@ fn noise(rng: &mut Rng, ethernet: bool) -> Input {
         frame[..6].copy_from_slice(&NIC_MAC);
         frame[12..14].copy_from_slice(&pick(rng, &[[0x08, 0x00], [0x86, 0xdd], [0x81, 0x00], [0x08, 0x06]]));
     }
-    Input { frame, segment: None, nic_vlan_tag: false }
+    Input { frame, interface: NIC, segment: None, nic_vlan_tag: false }
 }
 
 fn packet(rng: &mut Rng, tables: &TableSet) -> PacketText {

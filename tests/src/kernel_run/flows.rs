@@ -29,6 +29,7 @@ pub struct FlowSet {
     pub flows4: BTreeMap<(Place, FlowKey4), Flow>,
     pub flows6: BTreeMap<(Place, FlowKey6), Flow>,
     pub affinity: BTreeMap<AffinityKey, Affinity>,
+    pub fragments: BTreeMap<FragmentKey, Fragment>,
 }
 
 impl FlowMaps {
@@ -68,6 +69,7 @@ impl FlowMaps {
             }
         }
         set.affinity = self.affinity.iter().collect::<Result<_, _>>()?;
+        set.fragments = self.fragments.iter().collect::<Result<_, _>>()?;
         Ok(set)
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::DevMap;
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use netroute_common::abi;
 use netroute_common::host::Counted;
 use netroute_common::host::strides::Strides;
@@ -17,6 +17,7 @@ use netroute_common::layout::strides::Block;
 use netroute_common::verdict::{Hook, Reason, verdict_slot};
 use zerocopy::FromZeros;
 
+use super::egress::EgressMaps;
 use super::flows::FlowMaps;
 use super::services::ServiceMaps;
 use crate::vectors::TableSet;
@@ -35,12 +36,14 @@ pub struct Maps {
     route_stats: PerCpuArray<MapData, Counter>,
     next_hop_stats: PerCpuArray<MapData, Counter>,
     pub services: ServiceMaps,
+    pub egress: EgressMaps,
     pub flows: FlowMaps,
 }
 
 impl Maps {
     pub fn take(object: &mut Ebpf) -> Result<Self> {
         let (services, flows) = (ServiceMaps::take(object)?, FlowMaps::take(object)?);
+        let egress = EgressMaps::take(object)?;
         let mut map = |name: &str| take(object, name);
         Ok(Self {
             routes4: map(abi::MAP_ROUTES4)?.try_into()?,
@@ -55,6 +58,7 @@ impl Maps {
             route_stats: map(abi::MAP_ROUTE_STATS)?.try_into()?,
             next_hop_stats: map(abi::MAP_NEXTHOP_STATS)?.try_into()?,
             services,
+            egress,
             flows,
         })
     }
@@ -62,6 +66,7 @@ impl Maps {
     /// From the entries of `old` to those of `new`; what is in both is left as it is.
     pub fn replace(&mut self, old: &TableSet, new: &TableSet) -> Result<()> {
         self.services.replace(&old.services, &new.services)?;
+        self.egress.replace(&old.egress, &new.egress)?;
         for (&(address, length), _) in changed(&new.routes, &old.routes) {
             match address {
                 IpAddr::V4(address) => self.routes4.remove(&key4(length, address.octets()))?,
@@ -148,6 +153,20 @@ pub fn changed<'a, K: Ord, V: PartialEq>(
     after: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = (&'a K, &'a V)> {
     after.iter().filter(|(key, value)| before.get(key) != Some(value))
+}
+
+pub fn replace_hash<K: aya::Pod + Ord, V: aya::Pod + PartialEq>(
+    map: &mut HashMap<MapData, K, V>,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+) -> Result<()> {
+    for (key, _) in changed(new, old) {
+        map.remove(key)?;
+    }
+    for (key, value) in changed(old, new) {
+        map.insert(key, value, 0)?;
+    }
+    Ok(())
 }
 
 fn key4(length: u8, address: [u8; 4]) -> Key<Prefix4> {

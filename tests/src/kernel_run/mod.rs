@@ -3,6 +3,7 @@
 //! It fills maps and reads counters by their layout only; it must not know what the programs
 //! decide.
 
+mod egress;
 mod flows;
 mod maps;
 mod services;
@@ -17,11 +18,13 @@ use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use netroute_common::abi;
 use netroute_common::host::Counted;
 use netroute_common::layout::config::Nic;
+use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::Hook;
 
 use crate::vectors::{Action, Bounds, Input, Interface, Judge, NIC_MAC, Outcome, TableSet};
+pub use egress::more_of_policies;
 pub use flows::FlowSet;
 use maps::Maps;
 pub use services::more;
@@ -31,7 +34,7 @@ use stage::Stage;
 #[derive(Debug)]
 pub struct Unable(pub String);
 
-/// All three programs, loaded and attached to nothing.
+/// All programs of packets, loaded and attached to nothing.
 pub struct KernelBench {
     object: Ebpf,
     maps: Maps,
@@ -86,6 +89,12 @@ impl KernelBench {
             (abi::MAP_BACKENDS, Bounds::BACKENDS),
             (abi::MAP_SOURCE_RANGES, Bounds::SOURCE_RANGES),
             (abi::MAP_SERVICE_STATS, Bounds::SERVICE_STATS),
+            (abi::MAP_SOURCES, Bounds::SOURCES),
+            (abi::MAP_EGRESS, Bounds::EGRESS),
+            (abi::MAP_EGRESS_RULES, Bounds::EGRESS_RULES),
+            (abi::MAP_EGRESS_POLICIES, Bounds::EGRESS_POLICIES),
+            (abi::MAP_EGRESS_STATS, Bounds::EGRESS_POLICIES),
+            (abi::MAP_SNAT, Bounds::SNAT),
             (abi::MAP_FLOWS4, Bounds::FLOWS),
             (abi::MAP_FLOWS6, Bounds::FLOWS),
             (abi::MAP_OPENING4, Bounds::OPENING),
@@ -100,7 +109,7 @@ impl KernelBench {
             .with_context(|| format!("cannot load {}: is it built? `cargo xtask build`", path.display()))?;
         let program = object.program_mut(abi::PROGRAM_XDP_NIC).context("no XDP program in the object")?;
         <&mut Xdp>::try_from(program)?.load()?;
-        for name in [abi::PROGRAM_TC_NIC, abi::PROGRAM_TC_POD] {
+        for name in abi::CLASSIFIERS {
             let program = object.program_mut(name).with_context(|| format!("no program {name}"))?;
             <&mut SchedClassifier>::try_from(program)?.load()?;
         }
@@ -120,7 +129,7 @@ impl KernelBench {
             (xdp_action(ran.return_value), ran.data_size_out)
         } else {
             ensure!(!input.nic_vlan_tag, "a test run cannot set a tag outside of the frame");
-            let name = if hook == Hook::TcNic { abi::PROGRAM_TC_NIC } else { abi::PROGRAM_TC_POD };
+            let name = abi::program(hook);
             let program = self.object.program(name).with_context(|| format!("no program {name}"))?;
             let context = skb_context(input);
             options.ctx_in = Some(&context);
@@ -144,6 +153,11 @@ impl KernelBench {
     /// `SERVICE_STATS` without the slots that are zero.
     pub fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>> {
         self.maps.services.counted()
+    }
+
+    /// `EGRESS_STATS` likewise.
+    pub fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>> {
+        self.maps.egress.counted()
     }
 
     /// What the programs have written into the tables of flows.
@@ -176,6 +190,7 @@ impl Judge for KernelBench {
         let verdicts = |bench: &Self| Hook::ALL.map(|hook| bench.maps.verdicts(hook));
         let (verdicts_before, before) = (verdicts(self), self.maps.counted_at_all()?);
         let services_before = self.maps.services.counted()?;
+        let policies_before = self.maps.egress.counted()?;
         let (action, frame) = self.test_run(hook, input)?;
         let mut counted = minus(&self.maps.counted_at_all()?, &before)?;
         for ((at, before), after) in Hook::ALL.into_iter().zip(verdicts_before).zip(verdicts(self)) {
@@ -187,7 +202,8 @@ impl Judge for KernelBench {
             }
         }
         let services = more(&self.maps.services.counted()?, &services_before);
-        Ok(Outcome { action, frame, counted, services, exit: None })
+        let egress = more_of_policies(&self.maps.egress.counted()?, &policies_before);
+        Ok(Outcome { action, frame, counted, services, egress, exit: None })
     }
 
     fn forward(&mut self, hook: Hook, input: &Input) -> Result<Vec<u8>> {
@@ -250,13 +266,13 @@ fn tc_action(value: u32) -> Action {
     }
 }
 
-/// The packet comes in on the NIC, which tells by its address whether a frame is for this host.
+/// The interface tells by its address whether a frame is for this host.
 fn skb_context(input: &Input) -> [u8; SKB_CONTEXT_LEN] {
     let mut bytes = [0; SKB_CONTEXT_LEN];
     let segment = input.segment.unwrap_or(0);
     let segments = if segment == 0 { 0 } else { (input.frame.len() as u32).div_ceil(segment) };
-    let nic = Interface::ALL[0].index;
-    for (at, value) in [(IFINDEX_AT, nic), (GSO_SEGS_AT, segments), (GSO_SIZE_AT, segment)] {
+    let ifindex = input.interface.index;
+    for (at, value) in [(IFINDEX_AT, ifindex), (GSO_SEGS_AT, segments), (GSO_SIZE_AT, segment)] {
         bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     }
     bytes

@@ -10,7 +10,7 @@ use netroute_common::abi;
 use netroute_common::layout::flow::{Masquerade, PeerKey, Timers};
 use netroute_common::layout::service::{Backend, FrontEnd, FrontEndKey, ServiceCounter, Slot, SourceRange};
 
-use super::maps::{changed, take};
+use super::maps::{changed, replace_hash, take};
 use crate::vectors::ServiceSet;
 
 pub struct ServiceMaps {
@@ -77,20 +77,6 @@ impl ServiceMaps {
         }
         Ok(counted)
     }
-}
-
-fn replace_hash<K: aya::Pod + Ord, V: aya::Pod + PartialEq>(
-    map: &mut HashMap<MapData, K, V>,
-    old: &BTreeMap<K, V>,
-    new: &BTreeMap<K, V>,
-) -> Result<()> {
-    for (key, _) in changed(new, old) {
-        map.remove(key)?;
-    }
-    for (key, value) in changed(old, new) {
-        map.insert(key, value, 0)?;
-    }
-    Ok(())
 }
 
 /// A packet that is taken back may have been counted by another processor.

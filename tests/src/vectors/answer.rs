@@ -17,8 +17,10 @@ use super::icmp::echo_reply;
 pub enum AnswerText {
     /// TCP reset (RFC 9293 section 3.10.7.1).
     Reset,
-    /// ICMP port unreachable (RFC 792, RFC 4443), with the IP header and 8 bytes of what is behind.
+    /// ICMP port unreachable (RFC 792, RFC 4443), with the IP header and 8 bytes of the transport's.
     Unreachable,
+    /// ICMP administratively prohibited (RFC 1812 section 5.2.7.1, RFC 4443 section 3.1), with as much.
+    Prohibited,
     /// ICMP fragmentation needed (RFC 1191 section 4), packet too big (RFC 4443 section 3.2); quotes as much.
     TooBig,
     /// ICMP echo reply (RFC 792, RFC 4443 section 4.2).
@@ -35,7 +37,11 @@ pub fn answer(frame: &[u8], how: AnswerText, mtu: Option<u32>) -> Result<Vec<u8>
     let link = headers.link.and_then(|link| link.ethernet2()).context("no Ethernet header")?;
     let (ip, quoted) = match headers.net.context("no IP header")? {
         NetHeaders::Ipv4(ip, _) => (back4(&ip)?, Ipv4Header::MIN_LEN),
-        NetHeaders::Ipv6(ip, _) => (back6(&ip), Ipv6Header::LEN),
+        NetHeaders::Ipv6(ip, _) => {
+            // RFC 8200 section 4.5: in front of the transport header of a fragment.
+            let fragment = if ip.next_header == IpNumber::IPV6_FRAGMENTATION_HEADER { 8 } else { 0 };
+            (back6(&ip), Ipv6Header::LEN + fragment)
+        }
         _ => bail!("not IP"),
     };
     let version6 = matches!(ip, IpHeaders::Ipv6(..));
@@ -55,16 +61,19 @@ pub fn answer(frame: &[u8], how: AnswerText, mtu: Option<u32>) -> Result<Vec<u8>
                 reset.ack(tcp.sequence_number.wrapping_add(length)).write(&mut made, &[])?;
             }
         }
-        AnswerText::Unreachable | AnswerText::TooBig => {
+        AnswerText::Unreachable | AnswerText::Prohibited | AnswerText::TooBig => {
+            let prohibited = how == AnswerText::Prohibited;
             let payload = frame.get(14..14 + quoted + QUOTED).context("too short to be quoted")?;
             if version6 {
                 let error = match mtu {
+                    None if prohibited => Icmpv6Type::DestinationUnreachable(Unreachable6::Prohibited),
                     None => Icmpv6Type::DestinationUnreachable(Unreachable6::Port),
                     Some(mtu) => Icmpv6Type::PacketTooBig { mtu },
                 };
                 builder.icmpv6(error).write(&mut made, payload)?;
             } else {
                 let error = match mtu {
+                    None if prohibited => Unreachable4::FilterProhibited,
                     None => Unreachable4::Port,
                     Some(mtu) => Unreachable4::FragmentationNeeded { next_hop_mtu: mtu.try_into()? },
                 };

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use netroute_common::verdict::Hook;
 
+use super::cast::Interface;
 use super::outcome::Outcome;
+use super::sender::sent;
 use super::story::run_story;
 use super::tables::TableSet;
 use super::{Case, Vector};
@@ -12,6 +14,8 @@ use super::{Case, Vector};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
     pub frame: Vec<u8>,
+    /// Where it comes in; at TC egress, where it is about to leave.
+    pub interface: Interface,
     pub segment: Option<u32>,
     pub nic_vlan_tag: bool,
 }
@@ -78,25 +82,18 @@ fn run_case(
     judge: &mut dyn Judge,
     ran: &mut Ran,
 ) -> Result<()> {
-    let whole = case.packet.build()?;
-    let inputs = match case.cuts {
-        None => vec![whole],
-        Some([first, last]) => (first..=last)
-            .map(|length| {
-                let frame = whole.frame.get(..length).context("`cuts` go beyond the frame")?.to_vec();
-                Ok(Input { frame, ..whole })
-            })
-            .collect::<Result<_>>()?,
-    };
     for hook in case.hooks.as_ref().unwrap_or(&vector.hooks) {
         let hook = hook.hook();
-        for input in &inputs {
+        let (whole, with_sender) = sent(&case.packet, hook, tables)?;
+        let tables = with_sender.as_ref().unwrap_or(tables);
+        judge.install(tables)?;
+        for input in &cut(case, whole)? {
             let label = format!("{} at {} ({} bytes)", case.name, hook.name(), input.frame.len());
             if let Some(reason) = judge.refuses(hook, input) {
                 ran.skipped.push(format!("{label}: {reason}"));
                 continue;
             }
-            if !vector.tables.services.is_empty() {
+            if !vector.tables.services.is_empty() || !vector.tables.egress.is_empty() {
                 judge.forget()?;
             }
             let expected = case.expect.outcome(tables, hook, input)?;
@@ -105,5 +102,15 @@ fn run_case(
             ran.failures.extend(expected.differences(&came).iter().map(|line| format!("{label}: {line}")));
         }
     }
-    Ok(())
+    judge.install(tables)
+}
+
+/// The packet, or one for each length that the case asks for.
+fn cut(case: &Case, whole: Input) -> Result<Vec<Input>> {
+    let Some([first, last]) = case.cuts else { return Ok(vec![whole]) };
+    let cut = |length| {
+        let frame = whole.frame.get(..length).context("`cuts` go beyond the frame")?.to_vec();
+        Ok(Input { frame, ..whole })
+    };
+    (first..=last).map(cut).collect()
 }

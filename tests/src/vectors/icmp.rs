@@ -32,6 +32,7 @@ const IP_AT: usize = 14;
 /// Of the ICMP header (RFC 792, RFC 4443 section 2.1): two words.
 const HEADER: usize = 8;
 const CHECKSUM: Range<usize> = 2..4;
+const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const HOP_LIMIT: u8 = 64;
 
@@ -107,8 +108,11 @@ pub fn rewrite_quote(frame: &mut [u8], quoted: &str) -> Result<()> {
         };
         let start = addresses + place * octets.len();
         quote[start..start + octets.len()].copy_from_slice(&octets);
+        let Some(start) = port_at(quote, ports, place) else {
+            ensure!(port.is_none(), "no port to rewrite to `{text}`");
+            continue;
+        };
         let port = port.context("what is quoted has ports")?;
-        let start = ports + 2 * place;
         quote[start..start + 2].copy_from_slice(&port.to_be_bytes());
     }
     if addresses == 12 {
@@ -122,6 +126,19 @@ pub fn rewrite_quote(frame: &mut [u8], quoted: &str) -> Result<()> {
     Ok(())
 }
 
+/// Where a quoted packet has a port, its transport at `ports`. An echo request has its identifier as the source's
+/// (RFC 5508 section 4.2).
+fn port_at(quote: &[u8], ports: usize, place: usize) -> Option<usize> {
+    let protocol = if quote[0] >> 4 == 4 { quote[9] } else { quote[6] };
+    match (protocol, quote.get(ports), place) {
+        (ICMP, Some(8), 0) | (ICMPV6, Some(128), 0) | (ICMP, Some(0), 1) | (ICMPV6, Some(129), 1) => {
+            Some(ports + 4)
+        }
+        (ICMP | ICMPV6, ..) => None,
+        _ => Some(ports + 2 * place),
+    }
+}
+
 /// Addresses and ports of the packet that an error quotes, as `source -> destination`.
 pub fn quoted(frame: &[u8]) -> Result<String> {
     let (at, _) = message_at(frame)?;
@@ -129,8 +146,8 @@ pub fn quoted(frame: &[u8]) -> Result<String> {
     let ports = transport_at(quote)?;
     let v6 = quote[0] >> 4 == 6;
     let side = |place: usize| -> Result<String> {
-        let at = ports + 2 * place;
-        let port = quote.get(at..at + 2).context("no ports")?;
+        let at = port_at(quote, ports, place);
+        let port = at.map(|at| quote.get(at..at + 2).context("no ports")).transpose()?;
         let address = if v6 {
             let octets = quote.get(8 + 16 * place..24 + 16 * place).context("cut IPv6 header")?;
             IpAddr::from(<[u8; 16]>::try_from(octets)?)
@@ -138,6 +155,7 @@ pub fn quoted(frame: &[u8]) -> Result<String> {
             let octets = quote.get(12 + 4 * place..16 + 4 * place).context("cut IPv4 header")?;
             IpAddr::from(<[u8; 4]>::try_from(octets)?)
         };
+        let Some(port) = port else { return Ok(address.to_string()) };
         Ok(SocketAddr::new(address, u16::from_be_bytes(port.try_into()?)).to_string())
     };
     Ok(format!("{} -> {}", side(0)?, side(1)?))

@@ -65,6 +65,7 @@ macro_rules! each_vector {
             service_protocols "service/protocols.toml",
             service_resets "service/resets.toml",
             service_same_endpoint "service/same-endpoint.toml",
+            service_short "service/short.toml",
             service_source_port_class "service/source-port-class.toml",
             service_source_ranges "service/source-ranges.toml",
             service_syn "service/syn.toml",

@@ -8,6 +8,7 @@ mod answer;
 mod cast;
 mod check;
 mod ecmp;
+mod egress;
 mod expect;
 mod hexadecimal;
 mod host;
@@ -16,6 +17,7 @@ mod list;
 mod outcome;
 mod packet;
 mod rewrite;
+mod sender;
 mod services;
 mod story;
 mod tables;
@@ -31,9 +33,10 @@ pub use answer::AnswerText;
 pub use cast::{Interface, NIC, NIC_MAC};
 pub use check::{Input, Judge, Ran, run_cases};
 pub use ecmp::{Ecmp, EcmpStep, run_ecmp};
+pub use egress::{EgressChange, EgressSet, EgressText, PolicyText, RuleText, SnatText};
 pub use expect::{ActionText, ExitText, Expect};
 pub use hexadecimal::write as to_hexadecimal;
-pub use host::{Host, counted_services, judge as judge_on_host};
+pub use host::{Host, counted_egress, counted_services, judge as judge_on_host};
 pub use icmp::{MessageText, quoted};
 pub use outcome::{Action, Outcome};
 pub use packet::{FragmentText, OverrideText, PacketText};
@@ -86,6 +89,7 @@ pub enum HookText {
     XdpNic,
     TcNic,
     TcPod,
+    TcOut,
 }
 
 impl HookText {
@@ -98,6 +102,7 @@ impl HookText {
             Self::XdpNic => Hook::XdpNic,
             Self::TcNic => Hook::TcNic,
             Self::TcPod => Hook::TcPod,
+            Self::TcOut => Hook::TcOut,
         }
     }
 
@@ -106,6 +111,7 @@ impl HookText {
             Hook::XdpNic => Self::XdpNic,
             Hook::TcNic => Self::TcNic,
             Hook::TcPod => Self::TcPod,
+            Hook::TcOut => Self::TcOut,
         }
     }
 }

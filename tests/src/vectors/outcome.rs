@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use netroute_common::host::Counted;
+use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::verdict::{Exit, Hook, Verdict};
 
@@ -32,6 +33,7 @@ impl Action {
             // At TC an answer is redirected to the interface that it came from.
             Verdict::Answer(_) if hook != Hook::XdpNic => Self::Redirect,
             Verdict::Answer(_) | Verdict::Forward(Exit::SameNic) => Self::Reflect,
+            Verdict::Forward(Exit::Onward) => Self::Pass,
             Verdict::Forward(Exit::Port(_) | Exit::Interface(_) | Exit::Pod(_)) => Self::Redirect,
         }
     }
@@ -45,6 +47,8 @@ pub struct Outcome {
     pub counted: Counted,
     /// The same, in `SERVICE_STATS`; without zeroes.
     pub services: BTreeMap<u32, ServiceCounter>,
+    /// The same, in `EGRESS_STATS`; of the time of the last packet, whether one was noted.
+    pub egress: BTreeMap<u32, EgressCounter>,
     /// Where exactly it leaves; the kernel does not tell.
     pub exit: Option<Exit>,
 }
@@ -52,7 +56,7 @@ pub struct Outcome {
 impl Outcome {
     /// What differs between what was expected and what came, one line each; empty if nothing does.
     pub fn differences(&self, came: &Self) -> Vec<String> {
-        let Self { action, frame, counted, services, exit } = self;
+        let Self { action, frame, counted, services, egress, exit } = self;
         let mut lines = Vec::new();
         if *action != came.action {
             lines.push(format!("action: expected {action:?}, came {:?}", came.action));
@@ -62,6 +66,9 @@ impl Outcome {
         }
         if *services != came.services {
             lines.push(format!("Services: expected {services:?}, came {:?}", came.services));
+        }
+        if *egress != came.egress {
+            lines.push(format!("policies: expected {egress:?}, came {:?}", came.egress));
         }
         if let (Some(expected), Some(came)) = (exit, came.exit)
             && *expected != came

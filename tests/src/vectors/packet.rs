@@ -9,7 +9,7 @@ use etherparse::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::cast::NIC_MAC;
+use super::cast::{Interface, NIC};
 use super::check::Input;
 use super::hexadecimal;
 use super::icmp::MessageText;
@@ -22,7 +22,9 @@ use super::transport::{Transport, bytes};
 pub struct PacketText {
     /// The whole frame in hexadecimal, instead of all that describes it.
     pub raw: Option<String>,
-    /// Link-layer destination, if it is not the NIC.
+    /// Where it comes in; if it is not said the NIC, or at the hook of pods that of the pod it is from.
+    pub interface: Option<String>,
+    /// Link-layer destination, if it is not the interface.
     pub to: Option<String>,
     pub from: Option<String>,
     /// Instead of the type that fits the content.
@@ -52,6 +54,8 @@ pub struct PacketText {
     pub tcp_options: Option<String>,
     /// Echo request.
     pub icmp: Option<bool>,
+    /// `request identifier`, `reply identifier`.
+    pub echo: Option<String>,
     /// ICMP of any type.
     pub icmp_message: Option<MessageText>,
     /// Instead of the number that fits the transport header.
@@ -93,10 +97,15 @@ pub struct OverrideText {
 const FROM: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 
 impl PacketText {
+    /// On the interface that it names, else on the NIC.
     pub fn build(&self) -> Result<Input> {
+        self.build_on(self.interface.as_deref().map_or(Ok(NIC), Interface::named)?)
+    }
+
+    pub(super) fn build_on(&self, interface: Interface) -> Result<Input> {
         let mut frame = match &self.raw {
             Some(raw) => hexadecimal::read(raw)?,
-            None => self.frame()?,
+            None => self.frame(interface.mac)?,
         };
         for OverrideText { at, bytes } in self.overrides.iter().flatten() {
             let bytes = hexadecimal::read(bytes)?;
@@ -107,10 +116,11 @@ impl PacketText {
             ensure!(cut < frame.len(), "cut at {cut}, the frame has {} bytes", frame.len());
             frame.truncate(cut);
         }
-        Ok(Input { frame, segment: self.segment, nic_vlan_tag: self.nic_vlan_tag.unwrap_or(false) })
+        let nic_vlan_tag = self.nic_vlan_tag.unwrap_or(false);
+        Ok(Input { frame, interface, segment: self.segment, nic_vlan_tag })
     }
 
-    fn frame(&self) -> Result<Vec<u8>> {
+    fn frame(&self, to: [u8; 6]) -> Result<Vec<u8>> {
         let (natural, content) = self.content()?;
         let ethertype = self.ethertype.map_or(natural, EtherType);
         let tags = self.vlan.as_deref().unwrap_or_default();
@@ -120,7 +130,7 @@ impl PacketText {
             1 => EtherType::VLAN_TAGGED_FRAME,
             _ => EtherType::PROVIDER_BRIDGING,
         };
-        let destination = self.to.as_deref().map_or(Ok(NIC_MAC), hexadecimal::mac)?;
+        let destination = self.to.as_deref().map_or(Ok(to), hexadecimal::mac)?;
         let source = self.from.as_deref().map_or(Ok(FROM), hexadecimal::mac)?;
         frame.extend(Ethernet2Header { source, destination, ether_type: outer }.to_bytes());
         for (place, &id) in tags.iter().enumerate() {
@@ -165,6 +175,7 @@ impl PacketText {
             sctp: self.sctp.as_deref(),
             tcp_options: self.tcp_options.as_deref(),
             icmp: self.icmp.unwrap_or(false),
+            echo: self.echo.as_deref(),
             icmp_message: self.icmp_message.as_ref(),
             protocol: self.protocol,
             payload: self.payload.unwrap_or(32),

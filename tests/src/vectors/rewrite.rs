@@ -10,6 +10,7 @@ const IP_AT: usize = 14;
 const UDP: u8 = 17;
 const TCP: u8 = 6;
 const SCTP: u8 = 132;
+const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const FRAGMENT: u8 = 44;
 
@@ -62,17 +63,30 @@ impl Places {
         Ok(Self { addresses, transport: start..end, protocol, later })
     }
 
-    fn has_ports(&self) -> bool {
-        !self.later && [TCP, UDP, SCTP].contains(&self.protocol) && self.transport.len() >= 4
+    /// Where the port of the source or of the destination lies. An echo has one identifier: a request's is the
+    /// source's port, a reply's the destination's (RFC 5508 section 3.1).
+    fn port_at(&self, frame: &[u8], place: usize) -> Option<usize> {
+        let Range { start, .. } = self.transport;
+        if self.later || self.transport.len() < 8 {
+            return None;
+        }
+        let echo = match (self.protocol, frame[start]) {
+            (TCP | UDP | SCTP, _) => return Some(start + 2 * place),
+            (ICMP, 8) | (ICMPV6, 128) => 0,
+            (ICMP, 0) | (ICMPV6, 129) => 1,
+            _ => return None,
+        };
+        (echo == place).then_some(start + 4)
     }
 
-    /// Of the checksum that covers the addresses.
-    fn checksum(&self) -> Option<Range<usize>> {
+    /// Of the checksum that covers what changes.
+    fn checksum(&self, frame: &[u8]) -> Option<Range<usize>> {
         let at = match self.protocol {
             _ if self.later => return None,
             TCP => 16,
             UDP => 6,
             ICMPV6 => 2,
+            ICMP if [0, 1].iter().any(|&place| self.port_at(frame, place).is_some()) => 2,
             _ => return None,
         };
         Some(self.transport.start + at..self.transport.start + at + 2)
@@ -83,6 +97,10 @@ impl Places {
     fn covered(&self, frame: &[u8]) -> u32 {
         let [source, destination] = &self.addresses;
         let transport = sum(&frame[self.transport.clone()]);
+        // RFC 792: over the message alone.
+        if self.protocol == ICMP {
+            return transport;
+        }
         (sum(&frame[source.clone()]) + sum(&frame[destination.clone()]) + transport) % 0xffff
     }
 }
@@ -96,9 +114,8 @@ pub fn sides(frame: &[u8]) -> Result<(Side, Side)> {
             Ok(octets) => IpAddr::from(octets),
             Err(_) => IpAddr::from(<[u8; 16]>::try_from(octets)?),
         };
-        let at = places.transport.start + 2 * place;
-        let port = if places.has_ports() { u16::from_be_bytes([frame[at], frame[at + 1]]) } else { 0 };
-        Ok(Side { address, port })
+        let port = places.port_at(frame, place).map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]));
+        Ok(Side { address, port: port.unwrap_or(0) })
     };
     Ok((side(0)?, side(1)?))
 }
@@ -118,12 +135,12 @@ pub fn rewrite(frame: &mut [u8], source: Option<&str>, destination: Option<&str>
         ensure!(range.len() == octets.len(), "`{text}` is of the other family");
         replace_addresses(frame, range, &octets);
         if let Some(port) = port {
-            ensure!(places.has_ports(), "no ports to rewrite to `{text}`");
-            let at = places.transport.start + 2 * place;
+            let at = places.port_at(frame, place);
+            let at = at.with_context(|| format!("no port to rewrite to `{text}`"))?;
             frame[at..at + 2].copy_from_slice(&port.to_be_bytes());
         }
     }
-    let Some(field) = places.checksum().filter(|field| field.end <= frame.len()) else { return Ok(()) };
+    let Some(field) = places.checksum(frame).filter(|field| field.end <= frame.len()) else { return Ok(()) };
     let (udp, absent) = (places.protocol == UDP, frame[field.clone()] == [0, 0]);
     // RFC 768: no checksum was made, and none is made on the way.
     if udp && absent {

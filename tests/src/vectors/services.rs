@@ -177,7 +177,7 @@ impl ServicesText {
         Ok(set)
     }
 
-    /// With what `changes` says of backends and front ends that are there.
+    /// With what `changes` says of backends and front ends that are there, and of addresses to masquerade to.
     pub fn changed(&self, changes: &Self) -> Result<Self> {
         let mut changed = self.clone();
         for (name, backend) in &changes.backends {
@@ -188,6 +188,7 @@ impl ServicesText {
             let old = changed.front_ends.insert(name.clone(), front_end.clone());
             ensure!(old.is_some(), "no front end `{name}` to change");
         }
+        changed.masquerade.extend(changes.masquerade.clone());
         Ok(changed)
     }
 }

@@ -8,11 +8,13 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::check::{Input, Judge, Ran};
+use super::egress::EgressChange;
 use super::outcome::Outcome;
 use super::packet::arrow;
 use super::rewrite::sides;
+use super::sender::sent;
 use super::services::ServicesText;
-use super::tables::TableSet;
+use super::tables::{TableSet, TablesText};
 use super::{Expect, HookText, PacketText, Vector};
 
 /// Told once for each hook of its vector, from no flows on.
@@ -41,6 +43,12 @@ pub struct Step {
     /// Backends and front ends that are otherwise from now on, by their names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<ServicesText>,
+    /// Likewise of egress policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressChange>,
+    /// Next hops that are dead from now on; the others live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead: Option<Vec<String>>,
     /// Where the packet comes in, if not where the story is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookText>,
@@ -65,22 +73,17 @@ const HIGH_PORTS: RangeInclusive<u16> = 1024..=u16::MAX;
 const ANY: &str = "any";
 
 /// A story while it is told.
-struct Telling<'a> {
-    vector: &'a Vector,
+struct Telling {
+    text: TablesText,
     tables: TableSet,
-    services: ServicesText,
     ports: BTreeMap<String, u16>,
 }
 
 /// Tells a story before a judge.
 pub(super) fn run_story(vector: &Vector, story: &Story, judge: &mut dyn Judge, ran: &mut Ran) -> Result<()> {
     for &hook in story.hooks.as_ref().unwrap_or(&vector.hooks) {
-        let mut telling = Telling {
-            vector,
-            tables: vector.tables.compile()?,
-            services: vector.tables.services.clone(),
-            ports: BTreeMap::new(),
-        };
+        let mut telling =
+            Telling { text: vector.tables.clone(), tables: vector.tables.compile()?, ports: BTreeMap::new() };
         judge.install(&telling.tables)?;
         judge.forget()?;
         for (number, step) in (1..).zip(&story.steps) {
@@ -96,7 +99,7 @@ pub(super) fn run_story(vector: &Vector, story: &Story, judge: &mut dyn Judge, r
     Ok(())
 }
 
-impl Telling<'_> {
+impl Telling {
     /// Why the judge cannot be told the rest, if it cannot.
     fn step(
         &mut self,
@@ -111,31 +114,53 @@ impl Telling<'_> {
         {
             return Ok(Some(reason));
         }
-        if let Some(changes) = &step.change {
-            self.services = self.services.changed(changes)?;
-            let mut text = self.vector.tables.clone();
-            text.services = self.services.clone();
-            self.tables = text.compile()?;
-            judge.install(&self.tables)?;
-        }
+        self.change(step, judge)?;
         let Some(packet) = &step.packet else {
             ensure!(step.expect.is_none(), "`expect` without `packet`");
             return Ok(None);
         };
         let expect = step.expect.as_ref().context("`packet` without `expect`")?;
         for time in 0..step.times.unwrap_or(1) {
-            let input = self.packet(packet, time, step.vary_destination)?.build()?;
+            let packet = self.packet(packet, time, step.vary_destination)?;
+            let (input, with_sender) = sent(&packet, hook.hook(), &self.tables)?;
             if let Some(reason) = judge.refuses(hook.hook(), &input) {
                 return Ok(Some(reason));
             }
+            if let Some(tables) = &with_sender {
+                judge.install(tables)?;
+            }
             let came = judge.run(hook.hook(), &input)?;
             let expect = self.expect(step, expect, &input, &came)?;
-            let expected = expect.outcome(&self.tables, hook.hook(), &input)?;
+            let tables = with_sender.as_ref().unwrap_or(&self.tables);
+            let expected = expect.outcome(tables, hook.hook(), &input)?;
+            if with_sender.is_some() {
+                judge.install(&self.tables)?;
+            }
             ran.packets += 1;
             let label = if time == 0 { label.to_owned() } else { format!("{label}, time {time}") };
             ran.failures.extend(expected.differences(&came).iter().map(|line| format!("{label}: {line}")));
         }
         Ok(None)
+    }
+
+    /// Tables that are otherwise from this step on.
+    fn change(&mut self, step: &Step, judge: &mut dyn Judge) -> Result<()> {
+        if let Some(changes) = &step.change {
+            self.text.services = self.text.services.changed(changes)?;
+        }
+        if let Some(change) = &step.egress {
+            self.text.egress.change(change)?;
+        }
+        if let Some(dead) = &step.dead {
+            for (name, next_hop) in &mut self.text.next_hops {
+                next_hop.alive = !dead.contains(name);
+            }
+        }
+        if step.change.is_some() || step.egress.is_some() || step.dead.is_some() {
+            self.tables = self.text.compile()?;
+            judge.install(&self.tables)?;
+        }
+        Ok(())
     }
 
     fn packet(&self, text: &PacketText, more: u16, vary_destination: bool) -> Result<PacketText> {
@@ -147,6 +172,9 @@ impl Telling<'_> {
             let varied = if vary_destination { &mut to } else { &mut from };
             *varied += more;
             *ports = Some(format!("{from} -> {to}"));
+        }
+        if let Some((kind, identifier)) = packet.echo.as_deref().and_then(|text| text.split_once(' ')) {
+            packet.echo = Some(format!("{kind} {}", self.port(identifier)? + more));
         }
         if let Some(quote) = packet.icmp_message.as_mut().and_then(|message| message.quote.as_mut()) {
             **quote = self.packet(quote, 0, false)?;

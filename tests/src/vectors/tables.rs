@@ -13,6 +13,7 @@ use netroute_common::layout::route::{
 use serde::{Deserialize, Serialize};
 
 use super::cast::Interface;
+use super::egress::{EgressSet, EgressText};
 use super::hexadecimal;
 use super::services::{ServiceSet, ServicesText};
 
@@ -30,6 +31,11 @@ impl Bounds {
     pub const BACKENDS: u32 = 64;
     pub const SOURCE_RANGES: u32 = 64;
     pub const SERVICE_STATS: u32 = 64;
+    pub const SOURCES: u32 = 64;
+    pub const EGRESS: u32 = 128;
+    pub const EGRESS_RULES: u32 = 256;
+    pub const EGRESS_POLICIES: u32 = 32;
+    pub const SNAT: u32 = 64;
     /// Entries in each table of established flows; a flow has two.
     pub const FLOWS: u32 = 16;
     /// Entries of what the kernel empties by itself: so many that it does not here.
@@ -53,6 +59,8 @@ pub struct TablesText {
     pub routes: BTreeMap<String, RouteText>,
     #[serde(default, skip_serializing_if = "ServicesText::is_empty")]
     pub services: ServicesText,
+    #[serde(default, skip_serializing_if = "EgressText::is_empty")]
+    pub egress: EgressText,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -142,6 +150,7 @@ pub struct TableSet {
     /// Index of each next hop of the text.
     pub names: BTreeMap<String, u32>,
     pub services: ServiceSet,
+    pub egress: EgressSet,
 }
 
 impl TableSet {
@@ -159,6 +168,7 @@ impl TableSet {
             self.ports.keys().copied(),
         );
         tables.services = self.services.on_host();
+        tables.egress = self.egress.on_host();
         tables
     }
 
@@ -197,7 +207,7 @@ impl TableSet {
 
 impl TablesText {
     pub fn compile(&self) -> Result<TableSet> {
-        let Self { empty_ports, next_hops, groups, routes, services } = self;
+        let Self { empty_ports, next_hops, groups, routes, services, egress } = self;
         let mut set = TableSet { services: services.compile()?, ..TableSet::default() };
         for interface in Interface::ALL {
             if !empty_ports.iter().any(|name| name == interface.name) {
@@ -236,6 +246,10 @@ impl TablesText {
             };
             set.routes.insert(key, route);
         }
+        set.egress = egress.compile(|name| match by_name.get(name) {
+            Some(&id) => Ok(id),
+            None => single(&mut set, name),
+        })?;
         Ok(set)
     }
 }

@@ -16,6 +16,7 @@ pub(super) struct Transport<'a> {
     pub sctp: Option<&'a str>,
     pub tcp_options: Option<&'a str>,
     pub icmp: bool,
+    pub echo: Option<&'a str>,
     pub icmp_message: Option<&'a MessageText>,
     pub protocol: Option<u8>,
     pub payload: usize,
@@ -47,6 +48,8 @@ impl Transport<'_> {
             (IpNumber::SCTP, sctp(text, &payload)?)
         } else if let Some(message) = self.icmp_message {
             return Ok((IpNumber::ICMP, message.over4(payload)?));
+        } else if let Some(text) = self.echo {
+            return Ok((IpNumber::ICMP, echo(text, [8, 0])?.over4(payload)?));
         } else if self.icmp {
             let header = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(ECHO), &payload);
             (IpNumber::ICMP, header.to_bytes().to_vec())
@@ -71,6 +74,9 @@ impl Transport<'_> {
         } else if let Some(text) = self.sctp {
             (IpNumber::SCTP, sctp(text, &payload)?)
         } else if let Some(message) = self.icmp_message {
+            return Ok((IpNumber::IPV6_ICMP, message.over6(source, destination, payload)?));
+        } else if let Some(text) = self.echo {
+            let message = echo(text, [128, 129])?;
             return Ok((IpNumber::IPV6_ICMP, message.over6(source, destination, payload)?));
         } else if self.icmp {
             let kind = Icmpv6Type::EchoRequest(ECHO);
@@ -118,6 +124,17 @@ fn sctp(text: &str, chunks: &[u8]) -> Result<Vec<u8>> {
     });
     header[8..].copy_from_slice(&(!crc).to_le_bytes());
     Ok(header)
+}
+
+/// `request identifier` or `reply identifier`, with the types of both (RFC 792, RFC 4443 section 4).
+fn echo(text: &str, [request, reply]: [u8; 2]) -> Result<MessageText> {
+    let (kind, identifier) = match text.split_once(' ') {
+        Some(("request", identifier)) => (request, identifier),
+        Some(("reply", identifier)) => (reply, identifier),
+        _ => bail!("`{text}` is neither `request identifier` nor `reply identifier`"),
+    };
+    let rest = u32::from(identifier.parse::<u16>()?) << 16 | 1;
+    Ok(MessageText { kind, rest, ..MessageText::default() })
 }
 
 fn bare4(source: [u8; 4], destination: [u8; 4]) -> etherparse::Ipv4Header {

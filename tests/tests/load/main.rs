@@ -53,8 +53,14 @@ fn x1_a_foreign_xdp_program_stays_and_is_named() -> Result<()> {
     }
     assert_eq!(xdp_program("left")?, id, "not replaced");
     let served: Vec<_> = attachments.list().map(|a| (a.interface.as_str(), a.hook)).collect();
-    let all = [("left", Hook::TcNic), ("right", Hook::XdpNic), ("right", Hook::TcNic)];
-    assert_eq!(served, all[usize::from(!beside)..]);
+    let all = [
+        ("left", Hook::TcNic),
+        ("left", Hook::TcOut),
+        ("right", Hook::XdpNic),
+        ("right", Hook::TcNic),
+        ("right", Hook::TcOut),
+    ];
+    assert_eq!(served, all[if beside { 0 } else { 2 }..]);
     drop(owner);
     Ok(())
 }
@@ -74,7 +80,7 @@ fn x2_an_interface_made_anew_is_attached_once() -> Result<()> {
     assert_eq!(attachments.attach_nic(&nic("nic0")?)?, Mode::Native);
     assert_ne!(xdp_program("nic0")?, first, "replaced in place");
     assert_eq!(tc_programs("nic0")?, 1);
-    assert_eq!(attachments.list().count(), 2);
+    assert_eq!(attachments.list().count(), 3);
     attachments.detach_interface(77)?;
     assert!(xdp_program("nic0").is_err());
     assert_eq!((tc_programs("nic0")?, attachments.list().count()), (0, 0));
@@ -92,7 +98,7 @@ fn interfaces_no_longer_asked_for_are_let_go() -> Result<()> {
     assert!(xdp_program("left").is_err() && xdp_program("right").is_err());
     assert_eq!((tc_programs("left")?, tc_programs("right")?), (0, 1));
     let attached: Vec<_> = now.list().map(|a| (a.hook, a.ifindex)).collect();
-    assert_eq!(attached, [(Hook::TcPod, right.ifindex)]);
+    assert_eq!(attached, [(Hook::TcPod, right.ifindex), (Hook::TcOut, right.ifindex)]);
     Ok(())
 }
 
@@ -112,7 +118,8 @@ fn x4_a_driver_without_native_xdp_gets_generic_mode() -> Result<()> {
         }
         assert!(refused.is_empty(), "{refused:?}");
         let modes: Vec<_> = attachments.list().map(|attached| (attached.hook, attached.mode)).collect();
-        assert_eq!(modes, [(Hook::XdpNic, Mode::Generic), (Hook::TcNic, tc_mode()?)]);
+        let tc = tc_mode()?;
+        assert_eq!(modes, [(Hook::XdpNic, Mode::Generic), (Hook::TcNic, tc), (Hook::TcOut, tc)]);
     }
     Ok(())
 }

@@ -206,6 +206,19 @@ fn s18_datagrams_stay_with_an_endpoint_as_long_as_it_is_there() {
 }
 
 #[test]
+fn s18_a_datagram_comes_from_whom_the_last_was_sent_to() {
+    let mut tables = tables(front_end_of(0, 0));
+    tables.services.slots.values_mut().for_each(|backend| *backend = 1);
+    let socket = caller(1);
+    let (one, other) = (peer(FRONT, 80, PROTOCOL_UDP), peer(NODE, 30_080, PROTOCOL_UDP));
+    for asked in [one, other, one, one, other] {
+        let (ruling, endpoint) = sent(&socket, &tables, asked);
+        assert_eq!((ruling, endpoint.address), (Ruling::TRANSLATED, endpoint_at(1)));
+        assert_eq!(named(&socket, &tables, endpoint), asked, "recvmsg");
+    }
+}
+
+#[test]
 fn s14_source_ranges_hold_where_the_client_is_known() {
     let mut tables = tables(front_end_of(FRONTEND_SOURCE_RANGES, 0));
     let range = SourceRange { service: SERVICE.to_be_bytes(), address: Address::v4([10, 244, 1, 0]) };
