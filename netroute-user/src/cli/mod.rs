@@ -5,7 +5,7 @@ pub mod args;
 mod check;
 pub mod cmdlet;
 pub mod egress;
-mod failure;
+pub mod failure;
 mod flows;
 mod generate;
 pub mod lines;
