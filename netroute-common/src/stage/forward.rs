@@ -39,6 +39,9 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
     if let Err(reason) = ip.check(available, gso) {
         // The kernel would send it on as it is, which is not where the Service is.
         let route = ip.route(tables).unwrap_or(Route::NONE);
+        if reason == Reason::IpOptions && !arrival.at_xdp::<P>() && arrival.hook == Hook::TcPod {
+            own_source::<F, P, T>(packet, tables, arrival, kind_of(route.group))?;
+        }
         let ours = reason == Reason::IpOptions && kind_of(route.group) == KIND_SERVICE;
         return Err(if ours { Reason::ServiceProtocol } else { reason });
     }
@@ -98,7 +101,21 @@ pub(super) fn carry<F: Answering, P: Packet, T: Stages<P>>(
     match decision {
         Decision::NONE | Decision::ALLOWED => Decision::NONE,
         Decision::ERROR | Decision::FRAGMENT => tables.carry_related::<F>(packet, decision, obstacle),
-        _ => tables.carry::<F>(packet, decision, obstacle, next_hop),
+        _ => {
+            if decision == Decision::OPENS || obstacle != Decision::NONE {
+                let held = tables.hold::<F>(decision, obstacle, next_hop);
+                if held != Decision::NONE {
+                    return held;
+                }
+            }
+            if decision == Decision::OPENS {
+                let entered = tables.enter::<F>();
+                if entered != Decision::NONE {
+                    return entered;
+                }
+            }
+            tables.carry::<F>(packet, decision, obstacle)
+        }
     }
 }
 

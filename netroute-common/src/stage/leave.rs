@@ -116,6 +116,14 @@ fn judge<F: Family, T: Tables + Services + Egress>(
         ACTION_MASQUERADE => From::Interface,
         _ => From::Policy,
     };
+    if decision == Decision::OPENS {
+        // A Service's flow, to an endpoint outside: its way is the route's, as that of its later packets.
+        chosen.policy = id;
+        if chosen.from == From::Client {
+            chosen.from = from;
+        }
+        return decision;
+    }
     scratch.via = if F::VERSION == 4 { policy.group4 } else { policy.group6 };
     if decision == Decision::PORTLESS {
         if from != From::Client {
@@ -126,13 +134,6 @@ fn judge<F: Family, T: Tables + Services + Egress>(
         return Decision::ALLOWED;
     }
     chosen.policy = id;
-    if decision == Decision::OPENS {
-        // A Service's flow, to an endpoint outside.
-        if chosen.from == From::Client {
-            chosen.from = from;
-        }
-        return decision;
-    }
     opens::<F, T>(tables, (asked, to, chosen), question.destination, (from, FLOW_EGRESS));
     standing.outward = true;
     chosen.backend = id;
