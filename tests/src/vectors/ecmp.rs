@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::Vector;
 use super::check::{Input, Judge, Ran};
 use super::packet::PacketText;
-use super::sender::sent;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -61,8 +60,7 @@ pub fn run_ecmp(vector: &Vector, judge: &mut dyn Judge) -> Result<Ran> {
             for name in &names {
                 tables.set_alive(name, !step.dead.contains(name))?;
             }
-            let (_, with_sender) = sent(&ecmp.packet, hook.hook(), &tables)?;
-            judge.install(with_sender.as_ref().unwrap_or(&tables))?;
+            judge.install(&tables)?;
             let by_mac: BTreeMap<Way, &String> = names
                 .iter()
                 .map(|name| Ok((tables.next_hop(name)?.1.destination_mac, name)))

@@ -8,7 +8,7 @@ use netroute_common::host::egress::HostEgress;
 use netroute_common::layout::egress::{
     ACTION_ALLOW, ACTION_DENY, ACTION_MASQUERADE, ACTION_SNAT, DEFAULT_POLICY, EgressPrefix, EgressRule,
     FIRST_IDENTITY, IDENTITY_CLUSTER, IDENTITY_NODE, Identity, POLICY_DEGRADED, POLICY_IN_FORCE,
-    POLICY_REJECT, PREFIX_PODS, Policy, RuleSet, SnatAddress,
+    POLICY_OWN_SOURCES, POLICY_REJECT, PREFIX_PODS, Policy, RuleSet, SnatAddress,
 };
 use netroute_common::layout::service::Address;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub struct EgressText {
     /// Changes with each change of what is installed.
     pub generation: u32,
     pub in_force: bool,
+    /// Pods send from their own addresses only.
+    pub own_sources: bool,
     pub default: PolicyText,
     /// Address to the name of an identity, or to `node`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -49,6 +51,7 @@ impl Default for EgressText {
         Self {
             generation: 1,
             in_force: true,
+            own_sources: true,
             default: PolicyText::default(),
             sources: BTreeMap::new(),
             pods: Vec::new(),
@@ -154,7 +157,9 @@ impl EgressSet {
     }
 
     pub fn index(&self, name: &str) -> Result<u32> {
-        self.names.get(name).copied().with_context(|| format!("no policy `{name}`"))
+        // A number that no agent writes.
+        let known = self.names.get(name).copied().or_else(|| name.parse().ok());
+        known.with_context(|| format!("no policy `{name}`"))
     }
 }
 
@@ -172,6 +177,7 @@ impl EgressText {
         let mut default = self.default.entry(&mut set, &mut group).context("the default policy")?;
         default.generation = self.generation;
         default.flags |= if self.in_force { POLICY_IN_FORCE } else { 0 };
+        default.flags |= if self.own_sources { POLICY_OWN_SOURCES } else { 0 };
         set.policies.insert(DEFAULT_POLICY, default);
         set.names.insert("default".into(), DEFAULT_POLICY);
         for (index, (name, text)) in (DEFAULT_POLICY + 1..).zip(&self.policies) {

@@ -67,13 +67,13 @@ impl Places {
     /// source's port, a reply's the destination's (RFC 5508 section 3.1).
     fn port_at(&self, frame: &[u8], place: usize) -> Option<usize> {
         let Range { start, .. } = self.transport;
-        if self.later || self.transport.len() < 8 {
+        if self.later || self.transport.len() < 4 {
             return None;
         }
         let echo = match (self.protocol, frame[start]) {
             (TCP | UDP | SCTP, _) => return Some(start + 2 * place),
-            (ICMP, 8) | (ICMPV6, 128) => 0,
-            (ICMP, 0) | (ICMPV6, 129) => 1,
+            (ICMP, 8) | (ICMPV6, 128) if self.transport.len() >= 8 => 0,
+            (ICMP, 0) | (ICMPV6, 129) if self.transport.len() >= 8 => 1,
             _ => return None,
         };
         (echo == place).then_some(start + 4)

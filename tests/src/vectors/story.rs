@@ -1,7 +1,7 @@
 //! Packets one after the other, over the flows that those before them left behind.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, ensure};
@@ -62,6 +62,9 @@ pub struct Step {
     /// From the first to the last; the well-known ones are none of them if it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<[u16; 2]>,
+    /// What an address `$name` of the source may be that has no meaning yet: it gets that of the packet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
     /// So many packets instead of one, each of a port that is one more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u16>,
@@ -77,13 +80,18 @@ struct Telling {
     text: TablesText,
     tables: TableSet,
     ports: BTreeMap<String, u16>,
+    addresses: BTreeMap<String, IpAddr>,
 }
 
 /// Tells a story before a judge.
 pub(super) fn run_story(vector: &Vector, story: &Story, judge: &mut dyn Judge, ran: &mut Ran) -> Result<()> {
     for &hook in story.hooks.as_ref().unwrap_or(&vector.hooks) {
-        let mut telling =
-            Telling { text: vector.tables.clone(), tables: vector.tables.compile()?, ports: BTreeMap::new() };
+        let mut telling = Telling {
+            text: vector.tables.clone(),
+            tables: vector.tables.compile()?,
+            ports: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+        };
         judge.install(&telling.tables)?;
         judge.forget()?;
         for (number, step) in (1..).zip(&story.steps) {
@@ -122,20 +130,13 @@ impl Telling {
         let expect = step.expect.as_ref().context("`packet` without `expect`")?;
         for time in 0..step.times.unwrap_or(1) {
             let packet = self.packet(packet, time, step.vary_destination)?;
-            let (input, with_sender) = sent(&packet, hook.hook(), &self.tables)?;
+            let input = sent(&packet, hook.hook(), &self.tables)?;
             if let Some(reason) = judge.refuses(hook.hook(), &input) {
                 return Ok(Some(reason));
             }
-            if let Some(tables) = &with_sender {
-                judge.install(tables)?;
-            }
             let came = judge.run(hook.hook(), &input)?;
             let expect = self.expect(step, expect, &input, &came)?;
-            let tables = with_sender.as_ref().unwrap_or(&self.tables);
-            let expected = expect.outcome(tables, hook.hook(), &input)?;
-            if with_sender.is_some() {
-                judge.install(&self.tables)?;
-            }
+            let expected = expect.outcome(&self.tables, hook.hook(), &input)?;
             ran.packets += 1;
             let label = if time == 0 { label.to_owned() } else { format!("{label}, time {time}") };
             ran.failures.extend(expected.differences(&came).iter().map(|line| format!("{label}: {line}")));
@@ -165,6 +166,9 @@ impl Telling {
 
     fn packet(&self, text: &PacketText, more: u16, vary_destination: bool) -> Result<PacketText> {
         let mut packet = text.clone();
+        for (name, address) in &self.addresses {
+            packet.ip = packet.ip.map(|ip| ip.replace(&format!("${name}"), &address.to_string()));
+        }
         for ports in [&mut packet.tcp, &mut packet.udp, &mut packet.sctp] {
             let Some(text) = ports.as_deref() else { continue };
             let (from, to) = arrow(text)?;
@@ -192,6 +196,11 @@ impl Telling {
     /// With a number for each named port.
     fn expect(&mut self, step: &Step, text: &Expect, input: &Input, came: &Outcome) -> Result<Expect> {
         let mut expect = text.clone();
+        let named = text.source.as_deref().and_then(|source| source.strip_prefix('$')?.rsplit_once(':'));
+        if let Some((name, port)) = named {
+            let address = self.name_address(name, step, came)?;
+            expect.source = Some(SocketAddr::new(address, self.port(port)?).to_string());
+        }
         for (side, is_source) in [(&mut expect.source, true), (&mut expect.destination, false)] {
             let Some((address, name)) = side.as_deref().and_then(|text| text.split_once(":$")) else {
                 continue;
@@ -211,6 +220,19 @@ impl Telling {
             *quoted = format!("{} -> {}", self.named(source)?, self.named(destination)?);
         }
         Ok(expect)
+    }
+
+    /// The address as it came if it may be that, else one that did not come.
+    fn name_address(&mut self, name: &str, step: &Step, came: &Outcome) -> Result<IpAddr> {
+        if let Some(&known) = self.addresses.get(name) {
+            return Ok(known);
+        }
+        let (new, _) = sides(&came.frame)?;
+        if !step.addresses.contains(&new.address) {
+            return step.addresses.first().copied().with_context(|| format!("`${name}` of no `addresses`"));
+        }
+        self.addresses.insert(name.to_owned(), new.address);
+        Ok(new.address)
     }
 
     /// An `address:port` whose port may be one that has a name.

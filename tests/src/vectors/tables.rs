@@ -53,8 +53,8 @@ pub struct TablesText {
     pub next_hops: BTreeMap<String, NextHopText>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, GroupText>,
-    /// Prefix to the name of a group or, if there is no such group, of a next hop; or to `services` or
-    /// `this-node`.
+    /// Prefix to the name of a group or, if there is no such group, of a next hop; or to `services`,
+    /// `this-node`, `the-kernel` or `unresolved`.
     #[serde(default)]
     pub routes: BTreeMap<String, RouteText>,
     #[serde(default, skip_serializing_if = "ServicesText::is_empty")]
@@ -239,6 +239,8 @@ impl TablesText {
                         Some(&id) => id,
                         None if name == "services" => fixed(&mut set, KIND_SERVICE),
                         None if name == "this-node" => fixed(&mut set, KIND_LOCAL),
+                        None if name == "the-kernel" => fixed(&mut set, KIND_KERNEL),
+                        None if name == "unresolved" => fixed(&mut set, KIND_UNRESOLVED),
                         None => single(&mut set, name)?,
                     };
                     Route { group, stats: FIRST_OWN_STATS + place * MAX_MEMBERS as u32 }
