@@ -72,7 +72,11 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
         (Ok(way), None) => way,
         (_, obstacle) => {
             let reason = obstacle.unwrap_or(Reason::TableInconsistent);
-            if matches!(decision, Decision::NONE | Decision::ALLOWED) {
+            if decision == Decision::NONE {
+                return Err(reason);
+            }
+            if decision == Decision::ALLOWED {
+                tables.hold::<F>(decision, Decision::refused(reason), 0);
                 return Err(reason);
             }
             let reason = too_big_for_service::<F, P>(packet, arrival, decision, reason);

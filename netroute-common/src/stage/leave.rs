@@ -130,6 +130,7 @@ fn judge<F: Family, T: Tables + Services + Egress>(
             return Decision::refused(Reason::EgressProtocol);
         }
         tables.count_egress(id, asked.bytes, tables.now(), EgressEvent::Packet);
+        chosen.policy = id;
         *to = asked.tuple;
         return Decision::ALLOWED;
     }

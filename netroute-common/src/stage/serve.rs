@@ -324,6 +324,13 @@ pub fn hold<F: Family, T: Tables + Services + Egress>(
     obstacle: Decision,
     next_hop: u32,
 ) -> Decision {
+    if decision == Decision::ALLOWED {
+        // Comes again at TC egress.
+        F::scratch(tables, |Scratch { asked, chosen, .. }| {
+            tables.count_egress(chosen.policy, asked.bytes, tables.now(), EgressEvent::LeftToTc);
+        });
+        return obstacle;
+    }
     if let Some(reason) = obstacle.refusal() {
         // These are answered by the packet as it came; XDP leaves the others to TC.
         let as_it_came = matches!(reason, Reason::TtlExpired | Reason::Truncated | Reason::ServiceTooBig);

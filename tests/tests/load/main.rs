@@ -179,7 +179,7 @@ fn detach_leaves_nothing_and_may_be_repeated() -> Result<()> {
     let maps = map_ids(&folder.path.join("v4/maps"))?;
     assert_eq!(maps.len(), 31);
     drop(attachments);
-    assert_eq!(detach(&folder.path)?.programs.len(), 4);
+    assert_eq!(detach(&folder.path)?.programs.len(), 6);
     assert!(!folder.path.exists());
     assert!(xdp_program("left").is_err() && xdp_program("right").is_err());
     assert_eq!((tc_programs("left")?, tc_programs("right")?), (0, 0));

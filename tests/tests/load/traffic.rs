@@ -24,8 +24,9 @@ fn programs_forward_and_count() -> Result<()> {
     let counters = loaded.counters()?;
     apply(&diff(&store.read()?, &wire.image), &mut store)?;
     let attachments = switched(loaded, &Wire::nics()?, &[])?;
+    let tc = tc_mode()?;
     let modes: Vec<Mode> = attachments.list().map(|attached| attached.mode).collect();
-    assert_eq!(modes, [Mode::Native, tc_mode()?, Mode::Native, tc_mode()?]);
+    assert_eq!(modes, [Mode::Native, tc, tc, Mode::Native, tc, tc]);
     let sent = wire.without_loss(|| {
         std::thread::sleep(Duration::from_millis(200));
         Ok(())
@@ -125,7 +126,7 @@ fn n14_an_upgrade_takes_over_from_another_layout_without_loss() -> Result<()> {
     wire.without_loss(|| {
         let (adopted, attachments) = wire.agent(&folder, limits())?;
         ensure!(!adopted, "maps of another layout");
-        ensure!(attachments.list().count() == 4);
+        ensure!(attachments.list().count() == 6);
         Ok(())
     })?;
     assert!(!folder.path.join("v0").exists());
