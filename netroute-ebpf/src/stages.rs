@@ -7,7 +7,7 @@ use netroute_common::stage::answer::{Answering, answer};
 use netroute_common::stage::leave::leave;
 use netroute_common::stage::open::{await_answers, enter, reclaim};
 use netroute_common::stage::relate::{carry_related, relate};
-use netroute_common::stage::serve::{Decision, carry, decide};
+use netroute_common::stage::serve::{Decision, carry, decide, hold};
 use netroute_common::stage::stages::{NewFlows, Stages};
 use netroute_common::verdict::{Hook, Reason};
 use netroute_common::wire::ipv4::Ipv4;
@@ -64,9 +64,9 @@ global!(tc_relate: tc_relate4, tc_relate6; |ctx: *mut __sk_buff, hook: u32, ifin
     relate::<F, _, _>(&mut skb, &Maps { hook: arrival.hook }, arrival, destination as u8).number()
 });
 
-global!(tc_carry: tc_carry4, tc_carry6; |ctx: *mut __sk_buff, decision: u32, obstacle: u32, next_hop: u32| {
+global!(tc_carry: tc_carry4, tc_carry6; |ctx: *mut __sk_buff, decision: u32, obstacle: u32| {
     let (decision, obstacle) = (Decision::from_number(decision), Decision::from_number(obstacle));
-    carry::<F, _, _>(&mut Skb::again(TcContext::new(ctx)), &TC, decision, obstacle, next_hop).number()
+    carry::<F, _, _>(&mut Skb::again(TcContext::new(ctx)), &TC, decision, obstacle).number()
 });
 
 global!(tc_carry_related: tc_carry_related4, tc_carry_related6; |ctx: *mut __sk_buff, decision: u32, obstacle: u32| {
@@ -86,10 +86,10 @@ global!(xdp_decide: xdp_decide4, xdp_decide6; |ctx: *mut xdp_md, ifindex: u32, d
     decide::<F, _, _>(&frame, &XDP, arrival, destination as u8).number()
 });
 
-global!(xdp_carry: xdp_carry4, xdp_carry6; |ctx: *mut xdp_md, decision: u32, obstacle: u32, next_hop: u32| {
+global!(xdp_carry: xdp_carry4, xdp_carry6; |ctx: *mut xdp_md, decision: u32, obstacle: u32| {
     let (decision, obstacle) = (Decision::from_number(decision), Decision::from_number(obstacle));
     let ctx = XdpContext::new(ctx);
-    carry::<F, _, _>(&mut Frame::new(&ctx, maps::nic().mac), &XDP, decision, obstacle, next_hop).number()
+    carry::<F, _, _>(&mut Frame::new(&ctx, maps::nic().mac), &XDP, decision, obstacle).number()
 });
 
 global!(tc_leave: tc_leave4, tc_leave6; |decision: u32| {
@@ -97,7 +97,11 @@ global!(tc_leave: tc_leave4, tc_leave6; |decision: u32| {
 });
 
 // Of both hooks.
-global!(enter_flow: enter4, enter6; |ifindex: u32| enter::<F, _>(&TC, ifindex).number());
+global!(hold_flow: hold4, hold6; |decision: u32, obstacle: u32, next_hop: u32| {
+    let (decision, obstacle) = (Decision::from_number(decision), Decision::from_number(obstacle));
+    hold::<F, _>(&TC, decision, obstacle, next_hop).number()
+});
+global!(enter_flow: enter4, enter6; | | enter::<F, _>(&TC).number());
 global!(port_is_free: await_answers4, await_answers6; | | await_answers::<F, _>(&TC).into());
 global!(port_is_given_up: reclaim4, reclaim6; | | reclaim::<F, _>(&TC).into());
 
@@ -108,8 +112,13 @@ impl NewFlows for Maps {
     }
 
     #[inline(always)]
-    fn enter<F: Answering>(&self, ifindex: u32) -> Decision {
-        Decision::from_number(enter_flow::<F>(ifindex))
+    fn hold<F: Answering>(&self, decision: Decision, obstacle: Decision, next_hop: u32) -> Decision {
+        Decision::from_number(hold_flow::<F>(decision.number(), obstacle.number(), next_hop))
+    }
+
+    #[inline(always)]
+    fn enter<F: Answering>(&self) -> Decision {
+        Decision::from_number(enter_flow::<F>())
     }
 
     #[inline(always)]
@@ -131,15 +140,9 @@ impl Stages<Skb> for Maps {
     }
 
     #[inline(always)]
-    fn carry<F: Answering>(
-        &self,
-        skb: &mut Skb,
-        decision: Decision,
-        obstacle: Decision,
-        next_hop: u32,
-    ) -> Decision {
+    fn carry<F: Answering>(&self, skb: &mut Skb, decision: Decision, obstacle: Decision) -> Decision {
         let (decision, obstacle) = (decision.number(), obstacle.number());
-        Decision::from_number(tc_carry::<F>(skb.as_ptr(), decision, obstacle, next_hop))
+        Decision::from_number(tc_carry::<F>(skb.as_ptr(), decision, obstacle))
     }
 
     #[inline(always)]
@@ -168,15 +171,9 @@ impl Stages<Frame<'_>> for Maps {
     }
 
     #[inline(always)]
-    fn carry<F: Answering>(
-        &self,
-        frame: &mut Frame<'_>,
-        decision: Decision,
-        obstacle: Decision,
-        next_hop: u32,
-    ) -> Decision {
+    fn carry<F: Answering>(&self, frame: &mut Frame<'_>, decision: Decision, obstacle: Decision) -> Decision {
         let (decision, obstacle) = (decision.number(), obstacle.number());
-        Decision::from_number(xdp_carry::<F>(frame.ctx.ctx, decision, obstacle, next_hop))
+        Decision::from_number(xdp_carry::<F>(frame.ctx.ctx, decision, obstacle))
     }
 
     /// TC's.

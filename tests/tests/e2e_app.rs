@@ -91,6 +91,7 @@ fn s1_s18_a_replica_ends_under_requests() -> Result<()> {
         let ending = app.end_under_requests(&clients, replica, "master-pod2", settled)?;
         println!("MEASURED a {} replica ends: {ending:?}", replica.word());
         ensure!(ending.requests > 100 && ending.failed.is_empty() && ending.late == 0, "{ending:?}");
+        ensure!(ending.in_flight <= clients.len(), "{ending:?}");
         app.bring_back(replica, "master-pod2", settled)?;
     }
     let pages = clients[0].ask(clients[0].to.v4.into(), MANY)?;

@@ -182,7 +182,7 @@ fn r13_the_kernel_and_bpftool_show_the_routes() -> Result<()> {
         let shown = kernel(family)?;
         ensure!(shown.lines().count() == 1 && words.iter().all(|word| shown.contains(word)), "{shown}");
     }
-    let map = scene.agent.node.bpffs.join("v3/maps/ROUTES4").display().to_string();
+    let map = scene.agent.node.bpffs.join("v4/maps/ROUTES4").display().to_string();
     let dump: Value = serde_json::from_str(&inside(ns, &["bpftool", "map", "dump", "pinned", &map, "-j"])?)?;
     let entries = dump.as_array().context("no entries")?;
     let found = entries.iter().map(|entry| entry.get("formatted").unwrap_or(entry)).find(|entry| {

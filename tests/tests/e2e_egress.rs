@@ -32,7 +32,7 @@ const POLICIES: &str = "policies.yaml";
 struct Scene {
     agent: Agent,
     vm: Vm,
-    on: Appliance,
+    _on: Appliance,
 }
 
 impl Scene {
@@ -45,7 +45,7 @@ impl Scene {
         fs::write(vm.manifests().join("pods.yaml"), pods(&vm))?;
         fs::write(vm.manifests().join(POLICIES), policies(""))?;
         let agent = Agent::start(&vm)?;
-        let scene = Self { agent, vm, on };
+        let scene = Self { agent, vm, _on: on };
         for server in plan::INTERNET.both() {
             scene.await_internet(&scene.fixed().ns, server)?;
         }

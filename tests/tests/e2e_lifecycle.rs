@@ -46,7 +46,7 @@ fn r13_detach_leaves_nothing() -> Result<()> {
         let there = bpf_ids("prog")?;
         ensure!(!programs.is_empty() && programs.iter().all(|id| there.contains(id)), "{programs:?}");
         let mut maps = Vec::new();
-        for entry in fs::read_dir(agent.node.bpffs.join("v3/maps"))? {
+        for entry in fs::read_dir(agent.node.bpffs.join("v4/maps"))? {
             let path = entry?.path().display().to_string();
             let shown = scene.inside(&format!("bpftool -j map show pinned {path}"))?;
             let shown: Value = serde_json::from_str(&shown)?;

@@ -4,16 +4,21 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
+    process::Child,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use netroute_tests::{
-    agent::{Agent, eventually, program},
+    agent::{Agent, Node, eventually, program},
     faults::{Census, PATIENCE, RATE, await_equal, lost_nothing, mirrored, seeded},
     traffic::UdpStream,
     transit::{BEYOND, Transit},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 fn health(agent: &Agent) -> Result<String> {
@@ -245,23 +250,55 @@ fn r9_custom_routes_as_fast_as_they_are_taken() -> Result<()> {
     lost_nothing("custom routes as fast as they are taken", stream).map(drop)
 }
 
-/// The routes that must be there do not fit: the agent does not serve, and every command is told so at once.
+/// An agent whose routes that must be there do not fit. It ends with the value.
+struct Stuck(Child);
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        // It may have ended by now.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Stuck {
+    fn start(node: &Node) -> Result<Self> {
+        node.configure("limits: {routes4: 4}")?;
+        let mut command = node.ns.command(program()?);
+        command.arg("--socket").arg(&node.socket).args(["agent", "--config"]).arg(&node.config);
+        let stuck = Self(command.stderr(std::process::Stdio::null()).spawn()?);
+        eventually("the agent to say why it does not go on", PATIENCE, || {
+            let said = node.cli(&["status"])?;
+            Ok(said.code == 3 && said.stderr.contains("starting") && said.stderr.contains("limits.routes4"))
+        })?;
+        Ok(stuck)
+    }
+
+    /// Its end, which somebody asked for: without an error, and without its socket.
+    fn ends(mut self, node: &Node) -> Result<()> {
+        eventually("the agent to end", PATIENCE, || Ok(self.0.try_wait()?.is_some()))?;
+        let status = self.0.wait()?;
+        ensure!(status.success() && !node.socket.exists(), "{status}");
+        Ok(())
+    }
+}
+
+/// The agent does not serve, every command is told so at once, and everything can be removed all the same.
 #[test]
-fn an_agent_that_cannot_fill_its_maps_says_so() -> Result<()> {
+fn an_agent_that_cannot_fill_its_maps_says_so_and_can_be_detached() -> Result<()> {
     let transit = Transit::pair()?;
     let node = &transit.node;
-    node.configure("limits: {routes4: 4}")?;
-    let mut command = node.ns.command(program()?);
-    command.arg("--socket").arg(&node.socket).args(["agent", "--config"]).arg(&node.config);
-    let mut child = command.stderr(std::process::Stdio::null()).spawn()?;
-    let told = eventually("the agent to say why it does not go on", PATIENCE, || {
-        let said = node.cli(&["status"])?;
-        Ok(said.code == 1 && said.stderr.contains("starting") && said.stderr.contains("limits.routes4"))
-    });
-    let refused = node.cli(&["route", "list"]).and_then(|said| said.refused(1));
-    child.kill()?;
-    child.wait()?;
-    told?;
-    ensure!(refused?.contains("starting"));
-    Ok(())
+    let stuck = Stuck::start(node)?;
+    let refused = node.cli(&["route", "list"])?.refused(3)?;
+    ensure!(refused.contains("starting"), "{refused}");
+    node.cli(&["detach"])?.succeeded()?;
+    stuck.ends(node)
+}
+
+#[test]
+fn an_agent_that_cannot_fill_its_maps_ends_when_told_to() -> Result<()> {
+    let transit = Transit::pair()?;
+    let stuck = Stuck::start(&transit.node)?;
+    kill(Pid::from_raw(i32::try_from(stuck.0.id())?), Signal::SIGTERM)?;
+    stuck.ends(&transit.node)
 }

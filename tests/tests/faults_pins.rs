@@ -65,7 +65,7 @@ fn removed_pins_are_noticed_and_made_again() -> Result<()> {
     let census = Census::of(&agent)?;
     let before = ids(&agent)?;
     let stream = UdpStream::start(&transit.spec()?.rate(RATE))?;
-    for gone in ["v3/links", "v3/maps", ""] {
+    for gone in ["v4/links", "v4/maps", ""] {
         fs::remove_dir_all(agent.node.bpffs.join(gone))?;
         eventually("programs and pins to be there again", PATIENCE, || {
             // While the agent starts anew nobody answers, or it says that it is stopping.

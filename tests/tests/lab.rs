@@ -125,7 +125,7 @@ fn after_down_nothing_is_left() -> Result<()> {
     let lab = Lab::temporary()?;
     let (dir, namespaces, vms) = (lab.dir(), lab.namespaces(), lab.vms());
     for vm in &vms {
-        fs::create_dir_all(vm.bpffs().join("v3"))?;
+        fs::create_dir_all(vm.bpffs().join("v4"))?;
     }
     let mut foreign = vms[0].ns().command("sleep").arg("1000").spawn()?;
     let mut pids = vec![foreign.id()];

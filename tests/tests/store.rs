@@ -15,6 +15,7 @@ use netroute_common::layout::service::{Backend, FrontEnd, FrontEndKey, SourceRan
 use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::namespace::{enter, ifindex, sh};
 use netroute_user::apply::{MapStore, MemoryStore, StoreError, apply};
+use netroute_user::compile::egress::image::EgressImage;
 use netroute_user::compile::image::{Image, Limits};
 use netroute_user::compile::services::build::source_range;
 use netroute_user::compile::services::image::{ServiceImage, mapped};
@@ -162,7 +163,8 @@ fn image(interfaces: Vec<u32>) -> impl Strategy<Value = Image> {
                 .iter()
                 .map(|(prefix, route)| (prefix.network().to_bits(), prefix.prefix_len(), *route));
             let strides = Strides::build(numbers, LIMITS.blocks4, &Strides::default());
-            Image { routes4, routes6, strides, groups, next_hops, ports, services }
+            let egress = EgressImage::default();
+            Image { routes4, routes6, strides, groups, next_hops, ports, services, egress }
         })
 }
 

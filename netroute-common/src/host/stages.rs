@@ -7,7 +7,7 @@ use crate::stage::answer::{Answering, answer};
 use crate::stage::leave::leave;
 use crate::stage::open::{await_answers, enter, reclaim};
 use crate::stage::relate::{carry_related, relate};
-use crate::stage::serve::{Decision, carry, decide};
+use crate::stage::serve::{Decision, carry, decide, hold};
 use crate::stage::stages::{NewFlows, Stages};
 use crate::verdict::Reason;
 
@@ -16,8 +16,12 @@ impl NewFlows for HostTables {
         leave::<F, Self>(self, decision)
     }
 
-    fn enter<F: Answering>(&self, ifindex: u32) -> Decision {
-        enter::<F, Self>(self, ifindex)
+    fn hold<F: Answering>(&self, decision: Decision, obstacle: Decision, next_hop: u32) -> Decision {
+        hold::<F, Self>(self, decision, obstacle, next_hop)
+    }
+
+    fn enter<F: Answering>(&self) -> Decision {
+        enter::<F, Self>(self)
     }
 
     fn await_answers<F: Answering>(&self) -> bool {
@@ -34,14 +38,8 @@ impl<P: Packet> Stages<P> for HostTables {
         decide::<F, P, Self>(packet, self, arrival, destination)
     }
 
-    fn carry<F: Answering>(
-        &self,
-        packet: &mut P,
-        decision: Decision,
-        obstacle: Decision,
-        next_hop: u32,
-    ) -> Decision {
-        carry::<F, P, Self>(packet, self, decision, obstacle, next_hop)
+    fn carry<F: Answering>(&self, packet: &mut P, decision: Decision, obstacle: Decision) -> Decision {
+        carry::<F, P, Self>(packet, self, decision, obstacle)
     }
 
     fn relate<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision {

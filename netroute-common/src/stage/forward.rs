@@ -39,6 +39,9 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
     if let Err(reason) = ip.check(available, gso) {
         // The kernel would send it on as it is, which is not where the Service is.
         let route = ip.route(tables).unwrap_or(Route::NONE);
+        if reason == Reason::IpOptions && !arrival.at_xdp::<P>() && arrival.hook == Hook::TcPod {
+            own_source::<F, P, T>(packet, tables, arrival, kind_of(route.group))?;
+        }
         let ours = reason == Reason::IpOptions && kind_of(route.group) == KIND_SERVICE;
         return Err(if ours { Reason::ServiceProtocol } else { reason });
     }
@@ -69,7 +72,11 @@ pub fn forward<F: Answering, P: Packet, T: Stages<P>>(
         (Ok(way), None) => way,
         (_, obstacle) => {
             let reason = obstacle.unwrap_or(Reason::TableInconsistent);
-            if matches!(decision, Decision::NONE | Decision::ALLOWED) {
+            if decision == Decision::NONE {
+                return Err(reason);
+            }
+            if decision == Decision::ALLOWED {
+                tables.hold::<F>(decision, Decision::refused(reason), 0);
                 return Err(reason);
             }
             let reason = too_big_for_service::<F, P>(packet, arrival, decision, reason);
@@ -98,7 +105,21 @@ pub(super) fn carry<F: Answering, P: Packet, T: Stages<P>>(
     match decision {
         Decision::NONE | Decision::ALLOWED => Decision::NONE,
         Decision::ERROR | Decision::FRAGMENT => tables.carry_related::<F>(packet, decision, obstacle),
-        _ => tables.carry::<F>(packet, decision, obstacle, next_hop),
+        _ => {
+            if decision == Decision::OPENS || obstacle != Decision::NONE {
+                let held = tables.hold::<F>(decision, obstacle, next_hop);
+                if held != Decision::NONE {
+                    return held;
+                }
+            }
+            if decision == Decision::OPENS {
+                let entered = tables.enter::<F>();
+                if entered != Decision::NONE {
+                    return entered;
+                }
+            }
+            tables.carry::<F>(packet, decision, obstacle)
+        }
     }
 }
 
@@ -237,6 +258,10 @@ pub(super) fn route_of_scratch<F: Family, T: Tables + Services>(tables: &T) -> R
 /// policy may know a way.
 #[inline(always)]
 fn kind_of(group: u32) -> u8 {
+    // Its number is a kind's.
+    if group == Route::NONE.group {
+        return KIND_NEIGHBOUR;
+    }
     if group < FIRST_FREE_ID { group as u8 } else { KIND_NEIGHBOUR }
 }
 

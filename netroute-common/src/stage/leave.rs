@@ -3,7 +3,7 @@
 
 use super::family::Family;
 use super::open::{Chosen, From, hash};
-use super::serve::{Asked, Decision, Scratch};
+use super::serve::{Asked, Decision, Scratch, give_back};
 use super::tuple::Tuple;
 use crate::egress::{Egress, EgressEvent};
 use crate::layout::egress::{
@@ -45,7 +45,12 @@ pub fn leave<F: Family, T: Tables + Services + Egress>(tables: &T, decision: Dec
         ask::<F>(scratch, decision);
         judge::<F, T>(tables, scratch, decision)
     });
-    judged.unwrap_or(Decision::refused(Reason::TableInconsistent))
+    let judged = judged.unwrap_or(Decision::refused(Reason::TableInconsistent));
+    if judged.refusal().is_some() {
+        // Of a flow that is cut.
+        give_back::<F, T>(tables, decision.unjudged());
+    }
+    judged
 }
 
 /// Fills in the question.
@@ -111,23 +116,25 @@ fn judge<F: Family, T: Tables + Services + Egress>(
         ACTION_MASQUERADE => From::Interface,
         _ => From::Policy,
     };
+    if decision == Decision::OPENS {
+        // A Service's flow, to an endpoint outside: its way is the route's, as that of its later packets.
+        chosen.policy = id;
+        if chosen.from == From::Client {
+            chosen.from = from;
+        }
+        return decision;
+    }
     scratch.via = if F::VERSION == 4 { policy.group4 } else { policy.group6 };
     if decision == Decision::PORTLESS {
         if from != From::Client {
             return Decision::refused(Reason::EgressProtocol);
         }
         tables.count_egress(id, asked.bytes, tables.now(), EgressEvent::Packet);
+        chosen.policy = id;
         *to = asked.tuple;
         return Decision::ALLOWED;
     }
     chosen.policy = id;
-    if decision == Decision::OPENS {
-        // A Service's flow, to an endpoint outside.
-        if chosen.from == From::Client {
-            chosen.from = from;
-        }
-        return decision;
-    }
     opens::<F, T>(tables, (asked, to, chosen), question.destination, (from, FLOW_EGRESS));
     standing.outward = true;
     chosen.backend = id;

@@ -67,6 +67,8 @@ pub struct Chosen {
     pub peer: PeerKey,
     /// Where a flow that sticks to its path leaves by.
     pub out: Back,
+    /// The interface that it leaves by; 0 if that is the kernel's to know.
+    pub ifindex: u32,
 }
 
 /// Whose address the endpoint sees.
@@ -135,6 +137,7 @@ pub fn choose<F: Family, P: Packet, T: Tables + Services>(
         policy: 0,
         peer: chosen.peer,
         out: Back::default(),
+        ifindex: 0,
     };
     Ok(true)
 }
@@ -203,11 +206,11 @@ fn kept<S: Services>(tables: &S, key: &AffinityKey, front_end: &FrontEnd, now: u
 }
 
 /// Adds both entries under the first source port whose answers nobody else waits for, and says what the
-/// packet becomes. `ifindex` is the interface that it leaves by, 0 if that is the kernel's to know.
+/// packet becomes.
 #[inline(always)]
-pub fn enter<F: Answering, T: NewFlows>(tables: &T, ifindex: u32) -> Decision {
+pub fn enter<F: Answering, T: NewFlows>(tables: &T) -> Decision {
     // The scratch is let go of before each call: what is called takes it up by itself.
-    let prepared = F::scratch(tables, |scratch| prepare::<F, T>(tables, scratch, ifindex));
+    let prepared = F::scratch(tables, |scratch| prepare::<F, T>(tables, scratch));
     match prepared {
         Some(Decision::NONE) => {}
         Some(refused) => return refused,
@@ -225,12 +228,9 @@ pub fn enter<F: Answering, T: NewFlows>(tables: &T, ifindex: u32) -> Decision {
 
 /// The entry for answers, with the client's own source port if it is one to choose from.
 #[inline(always)]
-fn prepare<F: Family, S: Services + Egress>(
-    tables: &S,
-    scratch: &mut Scratch<F::Tuple>,
-    ifindex: u32,
-) -> Decision {
+fn prepare<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> Decision {
     let Scratch { asked, answers, chosen, flow, .. } = scratch;
+    let ifindex = chosen.ifindex;
     let (own_port, front_port) = asked.tuple.ports();
     // An echo's identifier is of no class.
     let low = own_port < FIRST_HIGH_PORT && asked.tuple.protocol() != F::ICMP;
@@ -273,7 +273,9 @@ fn prepare<F: Family, S: Services + Egress>(
         back: back_to(tables, &chosen.peer),
         ..Flow::default()
     };
-    let own = own_port.wrapping_sub(chosen.first_port) < chosen.ports;
+    // What goes on as it is keeps whatever it has.
+    let as_it_is = chosen.from == From::Client && chosen.flags != 0;
+    let own = as_it_is || own_port.wrapping_sub(chosen.first_port) < chosen.ports;
     let port = if own { own_port } else { chosen.port_at(0) };
     *answers = F::Tuple::new(&chosen.endpoint, &chosen.source, (chosen.port, port), flow.protocol);
     Decision::NONE
@@ -281,7 +283,8 @@ fn prepare<F: Family, S: Services + Egress>(
 
 /// The policy's address for this source on this interface: the same for all flows of the source (RFC 4787
 /// REQ-2).
-#[inline(always)]
+// Out of line: its registers would be kept on the stack of the deepest way.
+#[inline(never)]
 fn address_of_policy<'t, F: Family, E: Egress>(
     tables: &'t E,
     chosen: &Chosen,

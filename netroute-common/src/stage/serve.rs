@@ -192,6 +192,10 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services + Egress>(
                 }
                 return decision;
             }
+            None if asked.tuple.protocol() == F::ICMP && asked.tuple.ports().1 != 0 => {
+                // Nobody asked for this reply.
+                return Decision::WITHOUT_PORTS;
+            }
             None => {}
         }
         *back = Back::default();
@@ -310,24 +314,30 @@ fn endpoint_is_gone<T: Services>(tables: &T, flow: &Flow) -> bool {
         && tables.backend(flow.backend).is_none_or(|backend| backend.generation != flow.generation)
 }
 
-/// Does what was decided, now that the way is known: enters a new flow, rewrites the packet. `obstacle`
-/// says why there is no way, else the packet leaves by `next_hop`, an index into `NEXTHOPS`. Where only the
-/// kernel knows the way, the packet is handed up rewritten, at TC.
+/// What stands before the translation: `obstacle` says why there is no way, else the packet leaves by `next_hop`,
+/// an index into `NEXTHOPS`. [`Decision::NONE`] if the packet is to be translated. A function of its own, as is the
+/// entry of a new flow, and neither is called by [`carry`]: their stacks would add up.
 #[inline(always)]
-pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
-    packet: &mut P,
+pub fn hold<F: Family, T: Tables + Services + Egress>(
     tables: &T,
     decision: Decision,
     obstacle: Decision,
     next_hop: u32,
 ) -> Decision {
+    if decision == Decision::ALLOWED {
+        // Comes again at TC egress.
+        F::scratch(tables, |Scratch { asked, chosen, .. }| {
+            tables.count_egress(chosen.policy, asked.bytes, tables.now(), EgressEvent::LeftToTc);
+        });
+        return obstacle;
+    }
     if let Some(reason) = obstacle.refusal() {
         // These are answered by the packet as it came; XDP leaves the others to TC.
         let as_it_came = matches!(reason, Reason::TtlExpired | Reason::Truncated | Reason::ServiceTooBig);
-        let stays =
-            |scratch: &mut Scratch<F::Tuple>| scratch.asked.arrival.at_xdp::<P>() || scratch.standing.outward;
-        let stays = F::scratch(tables, stays).unwrap_or(true);
-        if stays || as_it_came {
+        let stays = F::scratch(tables, |Scratch { asked, standing, .. }| {
+            asked.arrival.hook == Hook::XdpNic || standing.outward
+        });
+        if stays.unwrap_or(true) || as_it_came {
             give_back::<F, T>(tables, decision);
             return obstacle;
         }
@@ -337,13 +347,20 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
         }
     }
     if decision == Decision::OPENS {
-        let ifindex = F::scratch(tables, |scratch| leaves_by(tables, scratch, next_hop));
-        let Some(ifindex) = ifindex else { return Decision::refused(Reason::TableInconsistent) };
-        let entered = tables.enter::<F>(ifindex);
-        if entered != Decision::NONE {
-            return entered;
-        }
+        F::scratch(tables, |scratch| leaves_by(tables, scratch, next_hop));
     }
+    Decision::NONE
+}
+
+/// Rewrites the packet, whose flow is entered. With an obstacle only the kernel knows the way: the packet is handed
+/// up rewritten, at TC.
+#[inline(always)]
+pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
+    packet: &mut P,
+    tables: &T,
+    decision: Decision,
+    obstacle: Decision,
+) -> Decision {
     let carried = F::scratch(tables, |scratch| {
         let Scratch { asked, to, transition, fragment, back, seen, .. } = scratch;
         if decision == Decision::CHANGES && !carry_out::<F, T>(tables, &asked.tuple, transition) {
@@ -364,19 +381,23 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
     carried.unwrap_or(Decision::refused(Reason::TableInconsistent))
 }
 
-/// Notes the next hop for a flow that sticks to it, and says the interface.
+/// Notes the interface that a new flow leaves by, and the next hop for one that sticks to it.
 #[inline(always)]
-fn leaves_by<A, T: Tables>(tables: &T, scratch: &mut Scratch<A>, next_hop: u32) -> u32 {
-    let Scratch { asked, chosen, .. } = scratch;
+fn leaves_by<A, T: Tables>(tables: &T, scratch: &mut Scratch<A>, next_hop: u32) {
+    let Scratch { asked, chosen, back, .. } = scratch;
     match tables.next_hop(next_hop).filter(|_| next_hop != 0) {
         Some(hop) => {
             chosen.out = Back { next_hop, mac: hop.destination_mac, zero: [0; 2] };
-            hop.ifindex
+            chosen.ifindex = hop.ifindex;
         }
         None => {
             chosen.out = Back::default();
-            if asked.arrival.hook == Hook::TcOut { asked.arrival.ifindex } else { 0 }
+            chosen.ifindex = if asked.arrival.hook == Hook::TcOut { asked.arrival.ifindex } else { 0 };
         }
+    }
+    if chosen.flags & FLOW_EGRESS != 0 {
+        // Fragments behind the first go there too.
+        *back = chosen.out;
     }
 }
 
@@ -413,7 +434,7 @@ fn keep_fragment<F: Family, S: Services>(
 }
 
 #[inline(always)]
-fn give_back<F: Family, T: Services + Egress>(tables: &T, decision: Decision) {
+pub(super) fn give_back<F: Family, T: Services + Egress>(tables: &T, decision: Decision) {
     F::scratch(tables, |scratch| unrefresh::<F, T>(tables, decision, &scratch.asked, scratch.seen));
 }
 

@@ -16,8 +16,11 @@ pub trait NewFlows: Tables + Services + Egress + Sized {
     /// [`super::leave::leave`].
     fn leave<F: Answering>(&self, decision: Decision) -> Decision;
 
+    /// [`super::serve::hold`].
+    fn hold<F: Answering>(&self, decision: Decision, obstacle: Decision, next_hop: u32) -> Decision;
+
     /// [`super::open::enter`].
-    fn enter<F: Answering>(&self, ifindex: u32) -> Decision;
+    fn enter<F: Answering>(&self) -> Decision;
 
     /// [`super::open::await_answers`].
     fn await_answers<F: Answering>(&self) -> bool;
@@ -32,13 +35,7 @@ pub trait Stages<P: Packet>: NewFlows {
     fn decide<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision;
 
     /// [`super::serve::carry`].
-    fn carry<F: Answering>(
-        &self,
-        packet: &mut P,
-        decision: Decision,
-        obstacle: Decision,
-        next_hop: u32,
-    ) -> Decision;
+    fn carry<F: Answering>(&self, packet: &mut P, decision: Decision, obstacle: Decision) -> Decision;
 
     /// [`super::relate::relate`].
     fn relate<F: Answering>(&self, packet: &mut P, arrival: Arrival, destination: u8) -> Decision;

@@ -105,8 +105,7 @@ impl Agent {
                     error!(reason = %refusal.message, "maps not written");
                 }
                 // The same state would be refused again at once.
-                self.apply_problem = Some(refusal.message);
-                self.tell_health_checks();
+                self.fails(refusal.message);
                 self.due = Some(Instant::now() + ATTACH_RETRY);
                 return;
             }
@@ -208,7 +207,12 @@ impl Agent {
         error!(error = %text, "maps not written");
         self.tally.apply_errors += 1;
         self.unsettled = true;
-        self.apply_problem = Some(text);
+        self.fails(text);
+    }
+
+    fn fails(&mut self, problem: String) {
+        self.apply_problem = Some(problem);
+        self.failing_since.get_or_insert_with(Instant::now);
         self.tell_health_checks();
     }
 
@@ -222,6 +226,7 @@ impl Agent {
         }
         self.apply_problem = None;
         self.unsettled = false;
+        self.failing_since = None;
         if compiled.egress.again {
             self.changed();
         }

@@ -90,6 +90,8 @@ pub struct Agent {
     pub apply_problem: Option<String>,
     /// A plan was cut short, and none was carried out since.
     pub(super) unsettled: bool,
+    /// When the first of the problems since the last success came.
+    pub(super) failing_since: Option<Instant>,
     /// Health check ports that could not be had.
     pub health_ports: Problems,
     pub(super) state: Arc<StateDir>,
@@ -160,6 +162,7 @@ impl Agent {
             mutations: VecDeque::new(),
             apply_problem: None,
             unsettled: false,
+            failing_since: None,
             health_ports: Arc::default(),
             state: Arc::new(state),
             store,
@@ -294,7 +297,7 @@ impl Agent {
     /// Tries again what was refused.
     pub fn retry_sockets(&mut self) {
         if let Some(attached) = &mut self.attached {
-            attached.retry_sockets(self.config.sockets.as_ref());
+            attached.retry_sockets(self.config.sockets.as_ref(), Instant::now());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netroute_common::verdict::Hook;
 use tracing::warn;
@@ -12,13 +12,18 @@ use crate::compile::services::Services;
 use crate::desired::service::ServiceKey;
 use crate::health_check::{Check, Checks, Problems};
 
+/// How long maps may lack what was compiled before balancers are told: a write that failed is tried again, and
+/// connections go on meanwhile. As kube-proxy, which grants two of its sync periods of 30 s.
+const GRACE: Duration = Duration::from_secs(60);
+
 impl Agent {
     /// Tells what holds now; also where nothing changed, as a sign of life.
     pub fn tell_health_checks(&self) {
         let ports = checks(&self.snapshot.compiled.services);
-        let healthy = self.apply_problem.is_none() && self.serves_a_nic();
+        let now = Instant::now();
+        let healthy = keeps_up(self.failing_since, now) && self.serves_a_nic();
         // Without a receiver the agent is about to end.
-        self.outlets.checks.send_replace(Arc::new(Checks { ports, healthy, told: Instant::now() }));
+        self.outlets.checks.send_replace(Arc::new(Checks { ports, healthy, told: now }));
     }
 
     fn serves_a_nic(&self) -> bool {
@@ -35,6 +40,11 @@ impl Agent {
     }
 }
 
+/// Whether the maps hold what they should, or lack it since a short time only.
+fn keeps_up(failing_since: Option<Instant>, now: Instant) -> bool {
+    failing_since.is_none_or(|since| now.saturating_duration_since(since) < GRACE)
+}
+
 fn checks(services: &Services) -> BTreeMap<u16, Check> {
     let refused: BTreeSet<ServiceKey> = services
         .refused
@@ -46,4 +56,18 @@ fn checks(services: &Services) -> BTreeMap<u16, Check> {
         (port, Check { service: service.clone(), local_endpoints: *local_endpoints, served })
     };
     services.selection.health_ports.iter().map(check).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s15_a_node_stays_healthy_until_writes_have_failed_for_a_minute() {
+        let now = Instant::now();
+        assert!(keeps_up(None, now));
+        assert!(keeps_up(Some(now), now), "the first failure");
+        assert!(keeps_up(Some(now), now + GRACE - Duration::from_millis(1)));
+        assert!(!keeps_up(Some(now), now + GRACE));
+    }
 }

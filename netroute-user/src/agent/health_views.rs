@@ -137,12 +137,30 @@ fn problems(agent: &Agent, interfaces: &[InterfaceView]) -> Vec<String> {
         one_line(&format!("Service {namespace}/{name} port {port}/{protocol}: not served: {reason}"))
             .into_owned()
     }));
+    problems.extend(egress(agent));
     let ports = agent.health_ports.iter().take(10);
     problems.extend(
         ports.map(|problem| one_line(&format!("Service {}: {problem}", problem.service)).into_owned()),
     );
     problems.extend(flows(agent).iter().filter_map(crowded));
     problems
+}
+
+/// What of egress policies is denied though nobody asked for that.
+fn egress(agent: &Agent) -> Vec<String> {
+    let compiled = &agent.snapshot.compiled.egress;
+    let denied = compiled.statuses.iter().flat_map(|(name, status)| {
+        let conditions = status.conditions.iter().filter(|condition| condition.denies());
+        conditions.map(move |condition| format!("EgressPolicy {name}: {condition}"))
+    });
+    let unplaced = (compiled.unplaced > 0).then(|| {
+        let (count, limit) = (compiled.unplaced, agent.config.limits.sources);
+        format!(
+            "{count} addresses of pods find no room, and what they send out of the cluster is dropped: raise \
+             limits.sources (now {limit})"
+        )
+    });
+    denied.take(10).chain(unplaced).map(|text| one_line(&text).into_owned()).collect()
 }
 
 /// The flow tables when they were last looked through.

@@ -1,9 +1,11 @@
 //! Which interfaces carry programs, and keeping it so while they come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::core::ATTACH_RETRY;
 use crate::compile::interfaces::Interfaces;
 use crate::config::SocketGroup;
 use crate::desired::Desired;
@@ -52,6 +54,40 @@ pub struct Attached {
     pub refused: BTreeMap<u32, String>,
     /// Why sockets are not served, though they should be.
     pub sockets_refused: Option<SocketsError>,
+    sockets_retry: Retry,
+}
+
+/// When sockets are to be tried again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Retry {
+    /// In a row.
+    failures: u32,
+    due: Option<Instant>,
+}
+
+impl Retry {
+    fn after(self, result: Result<(), &SocketsError>, now: Instant) -> Self {
+        match result {
+            Ok(()) => Self::default(),
+            Err(error) => {
+                let due = Some(now + pause(error, self.failures));
+                Self { failures: self.failures.saturating_add(1), due }
+            }
+        }
+    }
+
+    fn is_due(self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+}
+
+/// To look for a folder costs nothing. To load programs that a kernel has just refused holds the agent up, and a
+/// kernel seldom changes its mind: up to five minutes.
+fn pause(error: &SocketsError, failures: u32) -> Duration {
+    match error {
+        SocketsError::NoGroups | SocketsError::NoFolder { .. } => Duration::ZERO,
+        _ => ATTACH_RETRY * (1 << failures.min(6)),
+    }
 }
 
 impl Attached {
@@ -68,7 +104,10 @@ impl Attached {
         if let Some(error) = &sockets_refused {
             warn!(error = %crate::error::chain(error), "sockets not served");
         }
-        let mut attached = Self { attachments, served: wanted, refused: BTreeMap::new(), sockets_refused };
+        let sockets_retry =
+            Retry::default().after(sockets_refused.as_ref().map_or(Ok(()), Err), Instant::now());
+        let mut attached =
+            Self { attachments, served: wanted, refused: BTreeMap::new(), sockets_refused, sockets_retry };
         // The errors name interfaces; what is missing from the list says which indices they mean.
         let missing = attached.incomplete();
         for ifindex in missing {
@@ -136,18 +175,25 @@ impl Attached {
         }
     }
 
-    /// Serves sockets if that failed before.
-    pub fn retry_sockets(&mut self, group: Option<&SocketGroup>) {
-        let Some(before) = &self.sockets_refused else { return };
-        let before = crate::error::chain(before);
-        self.sockets_refused = self.attachments.serve_sockets(group).err();
-        match &self.sockets_refused {
-            None => info!("sockets served"),
-            Some(error) if crate::error::chain(error) != before => {
+    /// Serves sockets if that failed before and is due again, or if their control group is another one by now.
+    pub fn retry_sockets(&mut self, group: Option<&SocketGroup>, now: Instant) {
+        let moved = self.attachments.sockets_moved();
+        if moved {
+            info!("the control group whose sockets are served is gone, or was made anew");
+        } else if !self.sockets_retry.is_due(now) {
+            return;
+        }
+        let before = self.sockets_refused.take().map(|error| crate::error::chain(&error));
+        let result = self.attachments.serve_sockets(group);
+        self.sockets_retry = self.sockets_retry.after(result.as_ref().copied(), now);
+        match &result {
+            Ok(()) => info!("sockets served"),
+            Err(error) if Some(crate::error::chain(error)) != before => {
                 warn!(error = %crate::error::chain(error), "sockets not served");
             }
-            Some(_) => {}
+            Err(_) => {}
         }
+        self.sockets_refused = result.err();
     }
 
     fn note(&mut self, ifindex: u32, name: &str, result: Result<Mode, crate::load::AttachError>) {
@@ -180,5 +226,31 @@ impl Attached {
     #[must_use]
     pub fn filters(&self) -> Vec<u32> {
         self.attachments.list().filter(|a| a.mode == Mode::Clsact).map(|a| a.ifindex).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kernel_refuses_is_tried_ever_more_seldom() {
+        let begin = Instant::now();
+        let mut retry = Retry::default();
+        assert!(!retry.is_due(begin), "nothing was refused");
+        let mut waited = Vec::new();
+        for _ in 0..9 {
+            retry = retry.after(Err(&SocketsError::NoLinks), begin);
+            let due = retry.due.unwrap();
+            assert!(!retry.is_due(due - Duration::from_millis(1)) && retry.is_due(due));
+            waited.push((due - begin).as_secs());
+        }
+        assert_eq!(waited, [5, 10, 20, 40, 80, 160, 320, 320, 320]);
+        retry = retry.after(Err(&SocketsError::NoGroups), begin);
+        assert!(retry.is_due(begin), "a folder may come at any moment");
+        retry = retry.after(Ok(()), begin);
+        assert!(!retry.is_due(begin + Duration::from_secs(1000)));
+        retry = retry.after(Err(&SocketsError::NoLinks), begin);
+        assert!(retry.is_due(begin + ATTACH_RETRY), "from the beginning again");
     }
 }

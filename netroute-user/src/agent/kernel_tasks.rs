@@ -4,19 +4,22 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
+use super::core::Outlets;
 use crate::apply::fib::{FibConflict, Mirror};
 use crate::apply::flows::{Fill, FlowTables, Pass};
 use crate::apply::neighbours::Neighbours;
 use crate::compile::mirror::Fib;
 use crate::error::chain;
+use crate::health_check::Checks;
 use crate::input::netlink::Event;
 use crate::kernel::NeighbourKey;
+use crate::netlink::NetlinkError;
 
 /// After a netlink failure.
 const RETRY: Duration = Duration::from_secs(1);
@@ -26,6 +29,22 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(10);
 /// Where room is short.
 const CROWDED_SWEEP: Duration = Duration::from_secs(1);
+
+pub type Conflicts = watch::Receiver<Arc<Vec<FibConflict>>>;
+
+/// Starts the tasks that have no end of their own, and says where they listen.
+pub fn start(kernel: Mirror) -> Result<(Outlets, Conflicts), NetlinkError> {
+    let (fib, fibs) = watch::channel(Arc::default());
+    let (keep, keeps) = watch::channel(Arc::new(BTreeSet::new()));
+    let (busy, busies) = mpsc::unbounded_channel();
+    let (conflict, conflicts) = watch::channel(Arc::default());
+    let (checks, _) = watch::channel(Arc::new(Checks::none(Instant::now())));
+    let (mirror_events, mirror_inbox) = mpsc::unbounded_channel();
+    let (neighbour_events, neighbour_inbox) = mpsc::unbounded_channel();
+    tokio::spawn(mirror(kernel, fibs, mirror_inbox, conflict));
+    tokio::spawn(neighbours(Neighbours::open()?, keeps, busies, neighbour_inbox));
+    Ok((Outlets { fib, keep, busy, checks, events: vec![mirror_events, neighbour_events] }, conflicts))
+}
 
 /// Keeps the kernel's FIB equal to the last wanted one.
 pub async fn mirror(

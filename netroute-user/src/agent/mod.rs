@@ -10,6 +10,7 @@ mod interfaces;
 mod job;
 mod kernel_tasks;
 mod requests;
+mod signals;
 pub mod sources;
 mod start;
 mod views;

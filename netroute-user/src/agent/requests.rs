@@ -80,7 +80,7 @@ impl Answer {
 impl Agent {
     /// Takes a request; gives back a request to remove everything and end, which is not done here.
     pub fn on_request(&mut self, request: Request) -> Option<Reply<()>> {
-        if self.attached.is_none() {
+        if self.attached.is_none() && !matches!(request, Request::Detach { .. }) {
             request.refuse(self.starting());
             return None;
         }
@@ -117,6 +117,10 @@ impl Agent {
                 let reader = views::Reader::of(self);
                 answer_aside(reply, move || reader.services(&filter));
             }
+            Request::Egress { name, reply } => {
+                let reader = views::Reader::of(self);
+                answer_aside(reply, move || reader.egress(name.as_deref()));
+            }
             Request::Flows { filter, limit, reply } => {
                 let reader = views::FlowReader::of(self);
                 answer_aside(reply, move || reader.list(filter, limit));
@@ -143,9 +147,9 @@ impl Agent {
         None
     }
 
-    /// What is said to everybody until the maps are filled and the programs attached.
+    /// What is said until the maps are filled and the programs attached.
     fn starting(&self) -> Refusal {
-        Refusal::new(match &self.apply_problem {
+        Refusal::starting(match &self.apply_problem {
             Some(reason) => format!("the agent is starting and cannot go on: {reason}"),
             None => "the agent is starting: try again when its maps are filled".to_owned(),
         })
@@ -175,6 +179,7 @@ impl Agent {
                 routes: reader.routes(None, false)?,
                 next_hops: reader.next_hops()?,
                 services: reader.services(&ServiceFilter::default())?,
+                egress: reader.egress(None)?,
                 verdicts: reader.drops()?,
                 map_writes: tally.map_writes,
                 applies: tally.applies,

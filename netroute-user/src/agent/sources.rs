@@ -46,6 +46,7 @@ fn egress_settings(config: &AgentConfig) -> EgressSettings {
         default: config.default_egress,
         pod_cidrs: config.cluster_cidrs.pods.clone(),
         node_cidrs: config.cluster_cidrs.nodes.clone(),
+        own_sources: config.anti_spoofing,
         probe: config.probe,
     }
 }

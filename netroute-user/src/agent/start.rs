@@ -1,19 +1,19 @@
 //! From a configuration to a running agent, and its end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use super::carried::Carried;
-use super::core::{ATTACH_RETRY, Agent, Outlets, Parts};
+use super::core::{ATTACH_RETRY, Agent, Parts};
 use super::interfaces::{Attached, Wanted};
 use super::kernel_tasks;
+use super::signals::{Signals, Told};
 use super::sources::{Sources, canonical_key};
 use crate::api::request::Reply;
 use crate::api::{server, socket};
@@ -27,7 +27,7 @@ use crate::config::AgentConfig;
 use crate::desired::api_server::with_api_server;
 use crate::desired::route::CustomRoute;
 use crate::error::chain;
-use crate::health_check::{self, Checks, Problems};
+use crate::health_check::{self, Problems};
 use crate::input::manifests::{self, ManifestSet, ManifestSource, ManifestWatch};
 use crate::input::netlink::{Event, Options, Watch};
 use crate::input::probe::Probes;
@@ -80,7 +80,8 @@ pub fn run(config: AgentConfig) -> Result<(), AgentError> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AgentError::Runtime)?;
     let result = runtime.block_on(async {
         // Each round begins with nothing but the configuration, as a new process would.
-        while start(config.clone()).await? == Ended::ForNewStart {}
+        let mut signals = None;
+        while start(config.clone(), &mut signals).await? == Ended::ForNewStart {}
         Ok(())
     });
     // A compilation under way is not worth waiting for.
@@ -136,7 +137,8 @@ enum Ended {
     ForNewStart,
 }
 
-async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
+/// `signals` are those of the start before, so that none is lost between the two.
+async fn start(config: AgentConfig, signals: &mut Option<Signals>) -> Result<Ended, AgentError> {
     // What can be refused is asked first, in the order in which the reasons help most.
     let loader = Loader::new(bpf_object(), &config.bpffs, config.limits);
     let state = StateDir::open(&config.state_dir, config.probe)?;
@@ -153,7 +155,7 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     let mut watch = Watch::open(Options { mirror_port: Some(mirror.port()), ..Options::default() }).await?;
     let Some(Event::Synced(kernel)) = watch.next().await else { return Err(AgentError::WatchEnded) };
 
-    let (outlets, conflicts) = kernel_outlets(mirror)?;
+    let (outlets, conflicts) = kernel_tasks::start(mirror)?;
     let mut sets = manifests.sets();
     let set = sets.borrow_and_update().clone();
     tell(&set);
@@ -191,7 +193,17 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     let shutdown = async { drop(stopped.await) };
     // Answers from now on, if only that the agent is starting, and why it does not go on.
     let api = tokio::spawn(server::serve(listener, sender.clone(), probe, shutdown));
-    fill(&mut agent, &mut feeds).await?;
+    // Not earlier: until here a signal ends the agent by itself, whatever it waits for.
+    let signals = match signals {
+        Some(signals) => signals,
+        None => signals.insert(Signals::new().map_err(AgentError::Signal)?),
+    };
+    if let Some(end) = fill(&mut agent, &mut feeds, signals).await? {
+        // With it goes the lock on what may be removed now.
+        drop(loaded);
+        finish(agent, end, stop, api).await;
+        return Ok(Ended::ForGood);
+    }
     attach(&mut agent, loaded)?;
     tokio::spawn(kernel_tasks::sweep(swept, pass));
     let checks = tokio::spawn(health_check::serve(agent.outlets.checks.subscribe(), problems));
@@ -199,7 +211,7 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!(node = agent.config.node_name, "ready");
-    let end = serve(&mut agent, &mut feeds).await?;
+    let end = serve(&mut agent, &mut feeds, signals).await?;
     let ended = if matches!(end, End::Unpinned) { Ended::ForNewStart } else { Ended::ForGood };
     finish(agent, end, stop, api).await;
     // The next start wants the addresses.
@@ -210,12 +222,26 @@ async fn start(config: AgentConfig) -> Result<Ended, AgentError> {
     Ok(ended)
 }
 
-/// Fills the maps before any program runs over them.
-async fn fill(agent: &mut Agent, feeds: &mut Feeds) -> Result<(), AgentError> {
+/// Fills the maps before any program runs over them, unless that is to end first.
+async fn fill(
+    agent: &mut Agent,
+    feeds: &mut Feeds,
+    signals: &mut Signals,
+) -> Result<Option<End>, AgentError> {
     while !agent.is_settled() {
-        step(agent, feeds).await?;
+        tokio::select! {
+            request = step(agent, feeds) => {
+                if let Some(reply) = request? {
+                    return Ok(Some(End::Detach(reply)));
+                }
+            }
+            told = signals.next() => match told {
+                Told::End => return Ok(Some(End::Stopped)),
+                Told::Reread => feeds.manifests.reread(),
+            },
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn attach(agent: &mut Agent, loaded: Loaded) -> Result<(), AgentError> {
@@ -236,10 +262,7 @@ enum End {
     Unpinned,
 }
 
-async fn serve(agent: &mut Agent, feeds: &mut Feeds) -> Result<End, AgentError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
+async fn serve(agent: &mut Agent, feeds: &mut Feeds, signals: &mut Signals) -> Result<End, AgentError> {
     let mut retry = interval(ATTACH_RETRY);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refresh = interval(REFRESH);
@@ -251,9 +274,10 @@ async fn serve(agent: &mut Agent, feeds: &mut Feeds) -> Result<End, AgentError> 
                     return Ok(End::Detach(reply));
                 }
             }
-            _ = terminate.recv() => return Ok(End::Stopped),
-            _ = interrupt.recv() => return Ok(End::Stopped),
-            _ = hangup.recv() => feeds.manifests.reread(),
+            told = signals.next() => match told {
+                Told::End => return Ok(End::Stopped),
+                Told::Reread => feeds.manifests.reread(),
+            },
             _ = retry.tick() => {
                 if let Some(path) = agent.missing_pin() {
                     error!(path = %path.display(), "a pin was removed by somebody else: starting again");
@@ -338,21 +362,6 @@ fn by_key(
         (route.key.clone(), route)
     };
     routes.into_iter().map(canonical).collect()
-}
-
-type Conflicts = watch::Receiver<Arc<Vec<crate::apply::fib::FibConflict>>>;
-
-fn kernel_outlets(mirror: Mirror) -> Result<(Outlets, Conflicts), AgentError> {
-    let (fib, fibs) = watch::channel(Arc::default());
-    let (keep, keeps) = watch::channel(Arc::new(BTreeSet::new()));
-    let (busy, busies) = mpsc::unbounded_channel();
-    let (conflict, conflicts) = watch::channel(Arc::default());
-    let (checks, _) = watch::channel(Arc::new(Checks::none(Instant::now())));
-    let (mirror_events, mirror_inbox) = mpsc::unbounded_channel();
-    let (neighbour_events, neighbour_inbox) = mpsc::unbounded_channel();
-    tokio::spawn(kernel_tasks::mirror(mirror, fibs, mirror_inbox, conflict));
-    tokio::spawn(kernel_tasks::neighbours(Neighbours::open()?, keeps, busies, neighbour_inbox));
-    Ok((Outlets { fib, keep, busy, checks, events: vec![mirror_events, neighbour_events] }, conflicts))
 }
 
 /// Ends: the API last, so that whoever asked for it gets his answer.

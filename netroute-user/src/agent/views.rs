@@ -1,5 +1,6 @@
 //! What readers are shown: views of one consistent snapshot, made beside the loop.
 
+mod egress;
 mod flows;
 mod services;
 

@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 
 use super::path;
 use super::types::{
-    DiffView, DoctorView, DropsView, ErrorView, FlowState, FlowsView, FlushView, ImportView, NextHopView,
-    RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
+    DiffView, DoctorView, DropsView, EgressView, ErrorView, FlowState, FlowsView, FlushView, ImportView,
+    NextHopView, RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
 };
 
 /// Routes per chunk of an import.
@@ -30,6 +30,9 @@ pub enum ClientError {
     /// The agent said no; nothing was changed.
     #[error("{0}")]
     Refused(String),
+    /// An agent that is starting or stopping; nothing was changed.
+    #[error("{0}")]
+    NotServing(String),
     #[error("no agent answers at {}: {source}; start it with `netroute agent --config FILE`, or name its socket with --socket", path.display())]
     NoAgent { path: PathBuf, source: io::Error },
     #[error("{}: {source}; run as root or as a member of the socket's group", path.display())]
@@ -133,6 +136,13 @@ impl Client {
 
     /// # Errors
     /// As [`Client::add`].
+    pub async fn egress(&self, name: Option<&str>) -> Result<Vec<EgressView>> {
+        let query: Vec<_> = name.map(|name| ("name", name)).into_iter().collect();
+        self.get(&with_query(path::EGRESS, &query)).await
+    }
+
+    /// # Errors
+    /// As [`Client::add`].
     pub async fn flows(
         &self,
         service: Option<&str>,
@@ -218,7 +228,10 @@ impl Client {
             Ok(ErrorView { message }) => message,
             Err(_) => format!("{status}: {}", String::from_utf8_lossy(&bytes).trim()),
         };
-        Err(ClientError::Refused(message))
+        Err(match status {
+            StatusCode::SERVICE_UNAVAILABLE => ClientError::NotServing(message),
+            _ => ClientError::Refused(message),
+        })
     }
 
     fn unreachable(&self, source: io::Error) -> ClientError {

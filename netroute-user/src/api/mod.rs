@@ -2,6 +2,7 @@
 //! to the agent; it knows neither maps nor files.
 
 pub mod client;
+mod egress_types;
 pub mod request;
 pub mod server;
 mod service_types;
@@ -20,6 +21,7 @@ pub mod path {
     pub const NEXT_HOPS: &str = "/v1/nexthops";
     pub const DROPS: &str = "/v1/drops";
     pub const SERVICES: &str = "/v1/services";
+    pub const EGRESS: &str = "/v1/egress";
     pub const FLOWS: &str = "/v1/flows";
     pub const STATUS: &str = "/v1/status";
     pub const DOCTOR: &str = "/v1/doctor";

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::{
-    DiffView, DoctorView, DropsView, FlowsView, FlushView, ImportView, NextHopView, RouteEntry, RouteGetView,
-    RouteView, ServiceView, StatusView,
+    DiffView, DoctorView, DropsView, EgressView, FlowsView, FlushView, ImportView, NextHopView, RouteEntry,
+    RouteGetView, RouteView, ServiceView, StatusView,
 };
 use crate::apply::flows::FlowState;
 use crate::desired::route::CustomRoute;
@@ -21,11 +21,18 @@ use crate::observe::metrics::Sample;
 #[error("{message}")]
 pub struct Refusal {
     pub message: String,
+    /// The agent serves nobody yet; it may do so later.
+    pub starting: bool,
 }
 
 impl Refusal {
     pub fn new(message: impl ToString) -> Self {
-        Self { message: one_line(&message.to_string()).into_owned() }
+        Self { message: one_line(&message.to_string()).into_owned(), starting: false }
+    }
+
+    /// Of an agent that does not serve yet.
+    pub fn starting(message: impl ToString) -> Self {
+        Self { starting: true, ..Self::new(message) }
     }
 }
 
@@ -102,6 +109,11 @@ pub enum Request {
         filter: ServiceFilter,
         reply: Reply<Vec<ServiceView>>,
     },
+    /// All policies, or the one of this name; one that is not there is refused.
+    Egress {
+        name: Option<String>,
+        reply: Reply<Vec<EgressView>>,
+    },
     /// `limit` at most; a Service that is not served is refused, here and below.
     Flows {
         filter: FlowFilter,
@@ -145,6 +157,7 @@ impl Request {
             Self::RouteGet { reply, .. } => drop(reply.send(Err(no))),
             Self::NextHops { reply } => drop(reply.send(Err(no))),
             Self::Services { reply, .. } => drop(reply.send(Err(no))),
+            Self::Egress { reply, .. } => drop(reply.send(Err(no))),
             Self::Flows { reply, .. } => drop(reply.send(Err(no))),
             Self::FlushFlows { reply, .. } => drop(reply.send(Err(no))),
             Self::Drops { reply } => drop(reply.send(Err(no))),

@@ -56,6 +56,7 @@ pub fn router(requests: Requests, default_probe: Option<Probe>) -> Router {
         .route(path::NEXT_HOPS, get(|s: Ctx| ask(s, |reply| Request::NextHops { reply })))
         .route(path::DROPS, get(|s: Ctx| ask(s, |reply| Request::Drops { reply })))
         .route(path::SERVICES, get(services))
+        .route(path::EGRESS, get(egress))
         .route(path::FLOWS, get(flows).delete(flush_flows))
         .route(path::STATUS, get(|s: Ctx| ask(s, |reply| Request::Status { reply })))
         .route(path::DOCTOR, get(|s: Ctx| ask(s, |reply| Request::Doctor { reply })))
@@ -82,7 +83,10 @@ impl<E: std::error::Error> From<E> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let (status, message) = match self {
-            Self::Refused(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, refusal.message),
+            Self::Refused(Refusal { message, starting: true }) => (StatusCode::SERVICE_UNAVAILABLE, message),
+            Self::Refused(Refusal { message, starting: false }) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, message)
+            }
             Self::Gone => {
                 let message = "the agent is stopping; try again when it runs".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, message)
@@ -189,6 +193,16 @@ async fn services(context: Ctx, Query(query): Query<ServicesQuery>) -> Answer<im
     let ServicesQuery { namespace, name } = query;
     let filter = ServiceFilter { namespace, name };
     ask(context, |reply| Request::Services { filter, reply }).await
+}
+
+#[derive(Deserialize)]
+struct EgressQuery {
+    name: Option<String>,
+}
+
+async fn egress(context: Ctx, Query(query): Query<EgressQuery>) -> Answer<impl Serialize> {
+    let EgressQuery { name } = query;
+    ask(context, |reply| Request::Egress { name, reply }).await
 }
 
 #[derive(Deserialize)]

@@ -99,7 +99,26 @@ async fn refusals_come_back_as_they_were_said() {
     assert_eq!(message(client.add(&entry("10.0.0.0/8")).await), "Port3 is a port of br0");
     let mut agent = loop_.await.unwrap();
     agent.requests.close();
-    assert!(message(client.add(&entry("10.0.0.0/8")).await).contains("stopping"));
+    let stopping = client.add(&entry("10.0.0.0/8")).await.unwrap_err();
+    assert!(
+        matches!(&stopping, ClientError::NotServing(message) if message.contains("stopping")),
+        "{stopping}"
+    );
+}
+
+#[tokio::test]
+async fn an_agent_that_is_starting_is_told_apart_from_one_that_refuses() {
+    let mut agent = agent();
+    let client = Client::new(&agent.socket);
+    tokio::spawn(async move {
+        let request = agent.requests.recv().await.unwrap();
+        request.refuse(Refusal::starting("the agent is starting: maps are filled"));
+    });
+    let error = client.status().await.unwrap_err();
+    assert!(matches!(error, ClientError::NotServing(_)), "{error:?}");
+    let failure = crate::cli::failure::Failure::from(error);
+    assert_eq!(failure.to_string(), "the agent is starting: maps are filled");
+    assert_eq!(failure.status(), std::process::ExitCode::from(3));
 }
 
 #[tokio::test]

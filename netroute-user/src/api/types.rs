@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use super::egress_types::{EgressCondition, EgressState, EgressView};
 pub use super::service_types::{
     EndpointView, FlowState, FlowTableView, FlowView, FlowsView, FlushView, FrontEndView, ServiceView,
 };

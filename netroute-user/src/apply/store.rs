@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use netroute_common::abi;
+use netroute_common::layout::route::UNCOUNTED;
 
 use super::store_memory::map_of;
 use crate::compile::egress::image::EgressImage;
@@ -80,7 +81,7 @@ pub(super) const fn limit_key(map: &'static str) -> &'static str {
         b"BLOCKS4" => "limits.blocks4",
         b"ROUTES6" => "limits.routes6",
         b"GROUPS" => "limits.groups",
-        b"NEXTHOPS" | b"NEXTHOP_STATS" => "limits.nextHops",
+        b"NEXTHOPS" | b"NEXTHOP_STATS" | b"PEERS" => "limits.nextHops",
         b"ROUTE_STATS" => "limits.routeStats",
         b"FRONTENDS" => "limits.frontEnds",
         b"SLOTS" => "limits.slots",
@@ -105,6 +106,7 @@ pub fn check_capacity(image: &Image, limits: &Limits) -> Result<(), CapacityErro
     let counters = routes4
         .values()
         .chain(routes6.values())
+        .filter(|route| route.stats != UNCOUNTED)
         .map(|route| {
             let members = groups.get(&route.group).map_or(1, |group| group.len.max(1));
             u64::from(route.stats).saturating_add(u64::from(members))
@@ -218,13 +220,18 @@ const fn removes(step: &Step) -> bool {
         step,
         Step::RemoveRoute4 { .. }
             | Step::RemoveRoute6 { .. }
-            | Step::Service(ServiceStep::RemoveFrontEnd { .. } | ServiceStep::RemoveSourceRange { .. })
+            | Step::Service(
+                ServiceStep::RemoveFrontEnd { .. }
+                    | ServiceStep::RemoveSourceRange { .. }
+                    | ServiceStep::RemovePeer { .. }
+            )
             | Step::Egress(EgressStep::RemoveSource { .. })
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use netroute_common::layout::flow::PeerKey;
     use netroute_common::layout::route::{Group, Member, NextHop, Route};
     use netroute_common::layout::service::{FrontEnd, FrontEndKey, SourceRange};
     use zerocopy::FromZeros;
@@ -279,6 +286,8 @@ mod tests {
         assert_eq!(check_capacity(&counted, &LIMITS), Ok(()));
         counted.groups.values_mut().for_each(|group| group.len = 2);
         assert_eq!(check_capacity(&counted, &LIMITS).unwrap_err().key, "limits.routeStats");
+        counted.routes4.values_mut().for_each(|route| route.stats = UNCOUNTED);
+        assert_eq!(check_capacity(&counted, &Limits { route_stats: 1, ..LIMITS }), Ok(()));
     }
 
     #[test]
@@ -327,6 +336,23 @@ mod tests {
         apply(&diff(&image(1), &image(2)), &mut store).unwrap();
         assert_eq!(store.image(), &image(2));
         assert_eq!(store.writes_to("FRONTENDS"), 3 + 3 + 3);
+    }
+
+    #[test]
+    fn n13_neighbours_may_all_change_their_macs_where_there_is_room_for_no_more() {
+        let image = |number: u8| {
+            let key = |last| PeerKey { ifindex: 2, mac: [2, 0, 0, 0, number, last], zero: 0 };
+            let mut image = Image::default();
+            image.services.peers = (1..=3).map(|last| (key(last), u32::from(last))).collect();
+            image
+        };
+        let mut store = MemoryStore::new(Limits { next_hops: 4, ..LIMITS });
+        apply(&diff(&Image::default(), &image(1)), &mut store).unwrap();
+        apply(&diff(&image(1), &image(2)), &mut store).unwrap();
+        assert_eq!(store.image(), &image(2));
+        let mut store = MemoryStore::new(Limits { next_hops: 2, ..LIMITS });
+        let error = apply(&diff(&Image::default(), &image(1)), &mut store).unwrap_err();
+        assert!(matches!(error.source, StoreError::Full { map: "PEERS", key: "limits.nextHops", .. }));
     }
 
     #[test]

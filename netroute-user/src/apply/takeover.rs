@@ -10,7 +10,9 @@ use netroute_common::layout::flow::{Flow, FlowKey4, FlowKey6, Fragment, Fragment
 use netroute_common::layout::service::{Affinity, AffinityKey, ServiceCounter};
 use netroute_common::layout::socket::{SocketKey, SocketPeer};
 use netroute_common::layout::stats::Counter;
+use netroute_common::stage::tuple::Tuple;
 
+use super::flows::CROWDED;
 use super::maps::{errno, info, reading, typed};
 use super::store::{MapStore, StoreError};
 use crate::compile::image::Image;
@@ -77,35 +79,51 @@ pub fn entries(name: &'static str, from: &Path, to: &Path, present: Present) -> 
 }
 
 /// What is worth more when not all fit compares as larger.
-trait Worth {
+trait Worth<K: Copy + Ord> {
+    /// Of the capacity, percent: as much is filled at most.
+    const FILL: u32 = 100;
+
+    /// The key that stands for all entries that stay or go together.
+    fn unit(&self, key: &K) -> K {
+        *key
+    }
+
     fn worth(&self) -> (bool, u64);
 }
 
-impl Worth for Flow {
+impl<K: Tuple + Ord> Worth<K> for Flow {
+    /// Flows that begin find room, and those that the next copy knows better.
+    const FILL: u32 = CROWDED;
+
+    fn unit(&self, key: &K) -> K {
+        K::rewritten_by(self).reversed().min(*key)
+    }
+
+    /// The same in both directions' entries: when a packet of one was last seen is not.
     fn worth(&self) -> (bool, u64) {
-        (self.state == STATE_ESTABLISHED, self.seen)
+        (self.state == STATE_ESTABLISHED, self.touched)
     }
 }
 
-impl Worth for Affinity {
+impl<K: Copy + Ord> Worth<K> for Affinity {
     fn worth(&self) -> (bool, u64) {
         (true, self.used)
     }
 }
 
-impl Worth for Fragment {
+impl<K: Copy + Ord> Worth<K> for Fragment {
     fn worth(&self) -> (bool, u64) {
         (true, self.seen)
     }
 }
 
-impl Worth for SocketPeer {
+impl<K: Copy + Ord> Worth<K> for SocketPeer {
     fn worth(&self) -> (bool, u64) {
         (true, 0)
     }
 }
 
-fn copy<K: aya::Pod, V: aya::Pod + Worth>(
+fn copy<K: aya::Pod + Ord, V: aya::Pod + Worth<K>>(
     name: &'static str,
     from: &Path,
     to: &Path,
@@ -124,15 +142,32 @@ fn copy<K: aya::Pod, V: aya::Pod + Worth>(
         }
         return Ok(carried);
     }
-    let mut found = found.collect::<Result<Vec<(K, V)>, MapError>>().map_err(reading(name))?;
-    found.sort_by_key(|(_, value)| value.worth());
-    let left = found.len().saturating_sub(capacity as usize);
-    carried.left = left as u64;
-    // The least first: it is the first that a map which forgets by itself lets go.
-    for (key, value) in found.iter().skip(left) {
+    let found = found.collect::<Result<Vec<(K, V)>, MapError>>().map_err(reading(name))?;
+    let all = found.len();
+    let chosen = chosen(found, capacity);
+    carried.left = (all - chosen.len()) as u64;
+    for (key, value) in &chosen {
         put(name, &mut to, key, value, present, &mut carried)?;
     }
     Ok(carried)
+}
+
+/// Those of most worth that fit, and of what goes together all or nothing. The least first: it is the first
+/// that a map which forgets by itself lets go.
+fn chosen<K: Copy + Ord, V: Copy + Worth<K>>(mut found: Vec<(K, V)>, capacity: u32) -> Vec<(K, V)> {
+    let room = u64::from(capacity) * u64::from(V::FILL) / 100;
+    let unit = |(key, value): &(K, V)| value.unit(key);
+    found.sort_by_key(unit);
+    let mut units: Vec<&[(K, V)]> = found.chunk_by(|one, other| unit(one) == unit(other)).collect();
+    // Between the reading of its two entries a flow may have become worth more.
+    units.sort_by_key(|entries| entries.iter().map(|(_, value)| value.worth()).max());
+    let mut filled = 0;
+    let fits = units.iter().rev().take_while(|entries| {
+        filled += entries.len() as u64;
+        filled <= room
+    });
+    let left = units.len() - fits.count();
+    units.split_off(left).concat()
 }
 
 fn put<K: aya::Pod, V: aya::Pod>(
@@ -205,10 +240,54 @@ mod tests {
         assert_eq!(store.image(), &former);
     }
 
+    /// Both entries of flow `number`; its answers came long after the last packet of the client.
+    fn flow(number: u16, state: u8, touched: u64) -> [(FlowKey4, Flow); 2] {
+        let [client, front, backend] = [[10, 0, 0, 1], [10, 96, 0, 10], [10, 244, 1, 5]];
+        let key = |source, destination, source_port, destination_port| FlowKey4 {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            protocol: 6,
+        };
+        let flow = |seen, source, destination, source_port, destination_port| Flow {
+            seen,
+            touched,
+            source: Address::v4(source),
+            destination: Address::v4(destination),
+            source_port,
+            destination_port,
+            state,
+            protocol: 6,
+            ..Flow::default()
+        };
+        [
+            (key(client, front, number, 80), flow(touched, client, backend, number, 8080)),
+            (key(backend, client, 8080, number), flow(touched + 1000, front, client, 80, number)),
+        ]
+    }
+
+    fn numbers(chosen: &[(FlowKey4, Flow)]) -> Vec<u16> {
+        chosen.iter().map(|(key, _)| key.source_port.max(key.destination_port)).collect()
+    }
+
     #[test]
-    fn established_flows_are_worth_more_than_others() {
-        let flow = |state, seen| Flow { state, seen, ..Flow::default() };
-        assert!(flow(STATE_ESTABLISHED, 1).worth() > flow(STATE_ESTABLISHED + 1, 9).worth());
-        assert!(flow(STATE_ESTABLISHED, 2).worth() > flow(STATE_ESTABLISHED, 1).worth());
+    fn of_more_flows_than_fit_both_directions_are_kept_or_none() {
+        let found: Vec<_> = (1..=50).flat_map(|n| flow(10_000 + n, STATE_ESTABLISHED, n.into())).collect();
+        for capacity in [40, 41, 42, 43] {
+            let chosen = chosen(found.clone(), capacity);
+            let flows = capacity * CROWDED / 100 / 2;
+            let expected: Vec<u16> = (10_051 - flows as u16..=10_050).flat_map(|n| [n, n]).collect();
+            assert_eq!(numbers(&chosen), expected, "capacity {capacity}");
+        }
+        assert_eq!(chosen(found.clone(), 125).len(), found.len(), "all fit");
+    }
+
+    #[test]
+    fn established_flows_are_kept_before_others() {
+        let [old, young] = [flow(10_001, STATE_ESTABLISHED, 1), flow(10_002, STATE_ESTABLISHED, 2)];
+        let found = [flow(10_003, STATE_ESTABLISHED + 1, 9), young, old].concat();
+        assert_eq!(numbers(&chosen(found.clone(), 5)), [10_001, 10_001, 10_002, 10_002]);
+        assert_eq!(numbers(&chosen(found, 3)), [10_002, 10_002]);
     }
 }

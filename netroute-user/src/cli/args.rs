@@ -61,6 +61,9 @@ pub enum Command {
     /// Services: front ends, endpoints, packets
     #[command(subcommand)]
     Service(Service),
+    /// Egress policies: state, pods, packets
+    #[command(subcommand)]
+    Egress(Egress),
     /// Flows to Services
     #[command(subcommand)]
     Flow(Flow),
@@ -197,6 +200,15 @@ pub enum Service {
         #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
         namespace: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Egress {
+    /// List policies in the order in which they are asked
+    #[command(visible_alias = "ls")]
+    List,
+    /// What one policy says, its state and its counters
+    Show { name: String },
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,6 +9,7 @@ use crate::agent::sources::Sources;
 use crate::compile::services::condition::Condition;
 use crate::compile::services::selection::{NodeAddresses, SelectionInputs, select};
 use crate::config::{AgentConfig, ConfigError};
+use crate::desired::egress::EgressPolicy;
 use crate::desired::route::CustomRoute;
 use crate::desired::service::{Cluster, ServiceKey};
 use crate::input::manifests::{ManifestReader, ManifestSet, ManifestSource};
@@ -23,6 +24,7 @@ struct Report {
     manifest_routes: usize,
     cli_routes: usize,
     services: usize,
+    egress_policies: usize,
 }
 
 /// # Errors
@@ -38,7 +40,14 @@ pub fn run(file: &Path, output: Output) -> Result<(), Failure> {
 }
 
 fn only(problem: Problem) -> Report {
-    Report { problems: vec![problem], notes: Vec::new(), manifest_routes: 0, cli_routes: 0, services: 0 }
+    Report {
+        problems: vec![problem],
+        notes: Vec::new(),
+        manifest_routes: 0,
+        cli_routes: 0,
+        services: 0,
+        egress_policies: 0,
+    }
 }
 
 fn check(config: &AgentConfig) -> Report {
@@ -49,9 +58,18 @@ fn check(config: &AgentConfig) -> Report {
         Vec::new()
     });
     problems.extend(routes.iter().chain(&kept).filter_map(|route| unknown_interface(route, config)));
+    problems.extend(cluster.egress_policies.values().flat_map(|policy| unknown_vias(policy, config)));
     let services = cluster.services.len();
+    let egress_policies = cluster.egress_policies.len();
     notes.extend(conditions(cluster, config));
-    Report { problems, notes, manifest_routes: routes.len(), cli_routes: kept.len(), services }
+    Report {
+        problems,
+        notes,
+        manifest_routes: routes.len(),
+        cli_routes: kept.len(),
+        services,
+        egress_policies,
+    }
 }
 
 /// What the Services would say of themselves on a node without addresses.
@@ -68,16 +86,7 @@ fn conditions(cluster: Arc<Cluster>, config: &AgentConfig) -> Vec<Problem> {
 /// A route may name an interface that does not exist yet, but not one that no alias stands for:
 /// the agent would show it as `pending` for ever.
 fn unknown_interface(route: &CustomRoute, config: &AgentConfig) -> Option<Problem> {
-    let wanted = &route.key.interface;
-    let known = config.interfaces.iter().any(|interface| {
-        interface.alias.eq_ignore_ascii_case(wanted) || interface.device.to_string() == *wanted
-    });
-    if known {
-        return None;
-    }
-    let aliases: Vec<&str> = config.interfaces.iter().map(|interface| interface.alias.as_str()).collect();
-    let message =
-        format!("the interface \"{wanted}\" is not in the configuration, which has {}", aliases.join(", "));
+    let message = unknown(&route.key.interface, config)?;
     let file = match &route.origin {
         crate::desired::route::Origin::Cli => config.state_dir.clone(),
         crate::desired::route::Origin::Manifest { file, .. } => config.manifests.join(file),
@@ -85,8 +94,28 @@ fn unknown_interface(route: &CustomRoute, config: &AgentConfig) -> Option<Proble
     Some(Problem::new(&file, None, message).about(route.key.to_string()))
 }
 
+/// The same of the next hops of a policy, whose traffic is denied then.
+fn unknown_vias(policy: &EgressPolicy, config: &AgentConfig) -> Vec<Problem> {
+    let vias = policy.effect.iter().flat_map(|effect| &effect.via);
+    let messages = vias.filter_map(|via| unknown(&via.interface, config));
+    let name = format!("EgressPolicy {}", policy.name);
+    messages.map(|message| Problem::new(&config.manifests, None, message).about(name.clone())).collect()
+}
+
+fn unknown(wanted: &str, config: &AgentConfig) -> Option<String> {
+    let known = config.interfaces.iter().any(|interface| {
+        interface.alias.eq_ignore_ascii_case(wanted) || interface.device.to_string() == *wanted
+    });
+    if known {
+        return None;
+    }
+    let aliases: Vec<&str> = config.interfaces.iter().map(|interface| interface.alias.as_str()).collect();
+    let has = aliases.join(", ");
+    Some(format!("the interface \"{wanted}\" is not in the configuration, which has {has}"))
+}
+
 fn text(file: &Path, report: &Report) -> String {
-    let Report { problems, notes, manifest_routes, cli_routes, services } = report;
+    let Report { problems, notes, manifest_routes, cli_routes, services, egress_policies } = report;
     let mut text = String::new();
     for problem in problems {
         text.push_str(&format!("{problem}\n"));
@@ -96,7 +125,8 @@ fn text(file: &Path, report: &Report) -> String {
     }
     if problems.is_empty() {
         let routes = format!("{manifest_routes} routes in manifests, {cli_routes} of the command line");
-        text.push_str(&format!("{}: good; {routes}, {services} Services\n", file.display()));
+        let objects = format!("{services} Services, {egress_policies} egress policies");
+        text.push_str(&format!("{}: good; {routes}, {objects}\n", file.display()));
     }
     text
 }

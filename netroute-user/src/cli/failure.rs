@@ -15,7 +15,7 @@ pub enum Failure {
     Told,
     /// 2
     Usage(String),
-    /// 3
+    /// 3: also where there is one that does not serve yet, or no more.
     NoAgent(String),
 }
 
@@ -44,7 +44,9 @@ impl fmt::Display for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::NoAgent { .. } | ClientError::HungUp(_) => Self::NoAgent(error.to_string()),
+            ClientError::NoAgent { .. } | ClientError::NotServing(_) | ClientError::HungUp(_) => {
+                Self::NoAgent(error.to_string())
+            }
             ClientError::Refused(_)
             | ClientError::NotAllowed { .. }
             | ClientError::Answer(_)

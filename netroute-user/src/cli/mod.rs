@@ -4,6 +4,7 @@
 pub mod args;
 mod check;
 pub mod cmdlet;
+pub mod egress;
 pub mod failure;
 mod flows;
 mod generate;
@@ -181,6 +182,7 @@ fn dispatch(command: Command, global: &Global, socket_given: bool, seams: Seams)
         Command::Route(command) => block_on(routes::run(command, &client, output))?,
         Command::NextHop(NextHop::List) => block_on(show::next_hops(&client, output))?,
         Command::Service(command) => block_on(services::run(command, &client, output))?,
+        Command::Egress(command) => block_on(egress::run(command, &client, output))?,
         Command::Flow(command) => block_on(flows::run(command, &client, output))?,
         Command::Drops { watch } => block_on(show::drops(&client, watch, output))?,
         Command::Status => block_on(show::status(&client, output))?,

@@ -299,7 +299,10 @@ impl<'a> Builder<'a> {
         };
         let fits =
             |route: &&Route| groups.get(&route.group).is_some_and(|group| group.len as usize == length);
-        let kept = installed.filter(|route| route.stats != UNCOUNTED).filter(fits);
+        // After the limit was lowered the maps may still hold more.
+        let within =
+            |route: &&Route| route.stats.saturating_add(length as u32) <= self.inputs.limits.route_stats;
+        let kept = installed.filter(|route| route.stats != UNCOUNTED).filter(fits).filter(within);
         let taken = kept.map(|route| route.stats).or_else(|| self.stats.take(length as u32));
         taken.unwrap_or(UNCOUNTED)
     }

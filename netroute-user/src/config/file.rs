@@ -55,9 +55,11 @@ struct ConfigFile {
     #[serde(default, rename = "externalIPs")]
     external_ips: ExternalIpsEntry,
     /// What becomes of what pods send out of the cluster where no EgressPolicy says: `Allow` (default),
-    /// `Masquerade` or `Deny`. The node's own traffic is judged only where a policy names it.
+    /// `Masquerade` or `Deny`. The node's own traffic is judged by policies that name it, and not by this.
     #[serde(default)]
     default_egress: DefaultEgressWord,
+    /// Drops what a pod sends from another address than its own. Default true.
+    anti_spoofing: Option<bool>,
     /// Translation to Services at the sockets of processes; `null` switches it off.
     #[serde(default = "SocketsEntry::on")]
     sockets: Option<SocketsEntry>,
@@ -213,6 +215,7 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
         node_ports,
         external_ips,
         default_egress,
+        anti_spoofing,
         sockets,
         limits,
         metrics,
@@ -243,6 +246,7 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
         },
         external_ips: prefixes(["externalIPs", "allow"], &external_ips.allow)?,
         default_egress: default_egress.into(),
+        anti_spoofing: anti_spoofing.unwrap_or(true),
         sockets: sockets.map(socket_group).transpose()?,
         limits: limits.checked().map_err(|error| Wrong::at(["limits", error.key], error))?,
         metrics: metrics.map(address).transpose()?,

@@ -49,6 +49,8 @@ pub struct AgentConfig {
     pub external_ips: Vec<IpNet>,
     /// What becomes of what leaves the cluster where no policy says.
     pub default_egress: DefaultEgress,
+    /// Whether what a pod sends from another address than its own is dropped.
+    pub anti_spoofing: bool,
     pub limits: Limits,
     /// Whose sockets are translated to Services; `None` = nobody's.
     pub sockets: Option<SocketGroup>,

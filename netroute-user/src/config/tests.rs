@@ -26,6 +26,7 @@ fn the_example_names_the_defaults_and_is_valid() {
     assert_eq!(config.node_ports, defaults.node_ports);
     assert_eq!(config.external_ips, defaults.external_ips);
     assert_eq!(config.default_egress, defaults.default_egress);
+    assert_eq!((config.anti_spoofing, defaults.anti_spoofing), (true, true));
     assert_eq!(config.sockets, Some(SocketGroup::At("/sys/fs/cgroup".into())));
     assert_eq!(
         (&config.manifests, &config.state_dir, &config.bpffs, &config.socket),

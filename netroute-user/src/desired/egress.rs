@@ -199,6 +199,8 @@ pub struct EgressSettings {
     /// Pods of the whole cluster.
     pub pod_cidrs: Vec<IpNet>,
     pub node_cidrs: Vec<IpNet>,
+    /// Pods send from their own addresses only (E6).
+    pub own_sources: bool,
     /// Of next hops of policies.
     pub probe: Option<Probe>,
 }

@@ -1,10 +1,12 @@
 //! One port: who asks, and how long he may take. Anybody on the network may, hence the limits.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,14 +22,16 @@ use nix::sys::socket::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::Checks;
 use super::answer::{answer, unavailable};
 
-/// Open connections of one port; further ones wait until one of these ends.
+/// Open connections of one port; for a further one the oldest that has sent nothing ends.
 const MOST_HERE: usize = 16;
-/// Open connections of all ports; further ones are closed.
+/// Open connections of all ports; a further one takes the place of another of its port, or is closed.
 pub const MOST: usize = 256;
 /// For the whole request line and headers.
 const HEADERS: Duration = Duration::from_secs(2);
@@ -72,9 +76,8 @@ pub async fn serve(
     checks: watch::Receiver<Arc<Checks>>,
     all: Arc<Semaphore>,
 ) {
-    let here = Arc::new(Semaphore::new(MOST_HERE));
-    // Nobody closes the semaphore.
-    while let Ok(slot) = here.clone().acquire_owned().await {
+    let mut here = Open::default();
+    loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -83,13 +86,49 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(one) = all.clone().try_acquire_owned() else { continue };
+        here.make_room(MOST_HERE);
+        let one = match all.clone().try_acquire_owned() {
+            Ok(one) => one,
+            Err(_) => {
+                here.make_room(here.0.len());
+                // Those that ended give back theirs in a moment; nobody closes the semaphore.
+                let Ok(Ok(one)) = timeout(BREATH, all.clone().acquire_owned()).await else { continue };
+                one
+            }
+        };
         let checks = checks.clone();
-        tokio::spawn(async move {
+        let spoke = Arc::new(AtomicBool::new(false));
+        let speaks = spoke.clone();
+        let task = tokio::spawn(async move {
             // Whoever takes too long is cut off; there is nobody to tell.
-            let _ = tokio::time::timeout(WHOLE, connection(stream, port, &checks)).await;
-            drop((slot, one));
+            let _ = timeout(WHOLE, connection(stream, port, &checks, &speaks)).await;
+            drop(one);
         });
+        here.0.push_back(Connection { task: task.abort_handle(), spoke });
+    }
+}
+
+/// The connections of one port, the oldest first.
+#[derive(Default)]
+struct Open(VecDeque<Connection>);
+
+struct Connection {
+    task: AbortHandle,
+    /// Has sent a byte.
+    spoke: Arc<AtomicBool>,
+}
+
+impl Open {
+    /// Ends connections until there is room for one more: those that have sent nothing first, so that nobody
+    /// keeps balancers out by silence.
+    fn make_room(&mut self, most: usize) {
+        self.0.retain(|connection| !connection.task.is_finished());
+        while !self.0.is_empty() && self.0.len() >= most {
+            let silent = self.0.iter().position(|connection| !connection.spoke.load(Ordering::Relaxed));
+            if let Some(connection) = self.0.remove(silent.unwrap_or(0)) {
+                connection.task.abort();
+            }
+        }
     }
 }
 
@@ -98,14 +137,21 @@ async fn connection(
     stream: TcpStream,
     port: u16,
     checks: &watch::Receiver<Arc<Checks>>,
+    spoke: &AtomicBool,
 ) -> hyper::Result<()> {
+    let begun = Instant::now();
+    // Closed before it was sent is as good as silent.
+    if !matches!(timeout(HEADERS, stream.peek(&mut [0])).await, Ok(Ok(1..))) {
+        return Ok(());
+    }
+    spoke.store(true, Ordering::Relaxed);
     let service = service_fn(|_request| {
         let response = now(port, checks);
         async move { Ok::<_, Infallible>(response) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        .header_read_timeout(HEADERS.saturating_sub(begun.elapsed()))
         .max_buf_size(LARGEST)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
@@ -119,4 +165,74 @@ fn now(port: u16, checks: &watch::Receiver<Arc<Checks>>) -> Response<Full<Bytes>
         .ports
         .get(&port)
         .map_or_else(unavailable, |check| answer(check, checks.is_healthy(check, Instant::now())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+
+    use super::super::Check;
+    use super::*;
+    use crate::desired::service::ServiceKey;
+
+    /// Far below the time after which a silent client is sent away.
+    const SOON: Duration = Duration::from_secs(1);
+
+    /// A port with one endpoint here, until the task ends.
+    fn port() -> (u16, watch::Sender<Arc<Checks>>, JoinHandle<()>) {
+        let listener = on_all_addresses(0).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let service = ServiceKey { namespace: "shop".into(), name: "web".into() };
+        let check = Check { service, local_endpoints: 1, served: true };
+        let ports = BTreeMap::from([(port, check)]);
+        let told = Arc::new(Checks { ports, healthy: true, told: Instant::now() });
+        let (sender, checks) = watch::channel(told);
+        (port, sender, tokio::spawn(serve(listener, port, checks, Arc::new(Semaphore::new(MOST)))))
+    }
+
+    async fn says(port: u16, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn is_answered(mut stream: TcpStream) -> bool {
+        let mut text = String::new();
+        let read = timeout(SOON, stream.read_to_string(&mut text)).await;
+        matches!(read, Ok(Ok(_))) && text.starts_with("HTTP/1.1 200 OK")
+    }
+
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: node\r\n\r\n";
+
+    #[tokio::test]
+    async fn s15_clients_that_send_nothing_or_half_keep_nobody_waiting() {
+        for half in ["", "GET / HT"] {
+            let (port, _told, task) = port();
+            let mut others = Vec::new();
+            for _ in 0..3 * MOST_HERE {
+                others.push(says(port, half).await);
+            }
+            assert!(is_answered(says(port, REQUEST).await).await, "behind clients that sent {half:?}");
+            task.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn s15_the_silent_ones_end_before_one_that_speaks() {
+        let (port, _told, task) = port();
+        let mut slow = says(port, &REQUEST[..10]).await;
+        // Once another one is answered, this one was heard.
+        assert!(is_answered(says(port, REQUEST).await).await);
+        let mut silent = Vec::new();
+        for _ in 0..3 * MOST_HERE {
+            silent.push(says(port, "").await);
+        }
+        assert!(is_answered(says(port, REQUEST).await).await);
+        slow.write_all(&REQUEST.as_bytes()[10..]).await.unwrap();
+        assert!(is_answered(slow).await);
+        task.abort();
+    }
 }

@@ -14,6 +14,7 @@ use super::lock::Lock;
 use super::memory::{self, MapMemory};
 use super::pins::{Hold, Pins};
 use super::program::{self, Source};
+use super::sockets::Group;
 use super::tc::{self, Place};
 use super::{definition, filter, release, xdp};
 
@@ -62,7 +63,7 @@ pub struct Attachments {
     pub(super) source: Source,
     pub(super) maps: PathBuf,
     /// The control group whose sockets are served.
-    pub(super) sockets: Option<PathBuf>,
+    pub(super) sockets: Option<Group>,
     classifiers: Ebpf,
     attached: BTreeMap<(u32, Hook), Attached>,
     _lock: Lock,
@@ -79,13 +80,27 @@ impl Attachments {
     /// # Errors
     /// [`AttachError::ForeignXdp`] if somebody else's XDP program is there; it is left alone.
     pub fn attach_nic(&mut self, nic: &NicDevice) -> Result<Mode, AttachError> {
+        self.switch_nic(nic, |attachments| attachments.load_nic(nic))
+    }
+
+    /// Its XDP program, which runs nowhere yet.
+    pub(super) fn load_nic(&self, nic: &NicDevice) -> Result<Ebpf, LoadError> {
+        let constants = Nic { ifindex: nic.ifindex, mac: nic.mac, zero: 0 };
+        self.source.xdp(&self.maps, &constants)
+    }
+
+    /// [`Attachments::attach_nic`] with a program from elsewhere.
+    pub(super) fn switch_nic(
+        &mut self,
+        nic: &NicDevice,
+        load: impl FnOnce(&Self) -> Result<Ebpf, LoadError>,
+    ) -> Result<Mode, AttachError> {
         // First what keeps packets in that must not leave as they are.
         self.attach_tc(Hook::TcOut, abi::PROGRAM_TC_OUT, nic.ifindex, &nic.name)?;
         self.attach_tc(Hook::TcNic, abi::PROGRAM_TC_NIC, nic.ifindex, &nic.name)?;
         self.attached.remove(&(nic.ifindex, Hook::XdpNic));
         let failed = |source| AttachError::Load { interface: nic.name.clone(), source: Box::new(source) };
-        let constants = Nic { ifindex: nic.ifindex, mac: nic.mac, zero: 0 };
-        let mut object = self.source.xdp(&self.maps, &constants).map_err(failed)?;
+        let mut object = load(self).map_err(failed)?;
         let program = program::xdp(&mut object).map_err(failed)?;
         let mode = xdp::attach(&self.pins, nic, program)?;
         self.note(Hook::XdpNic, nic.ifindex, &nic.name, mode);

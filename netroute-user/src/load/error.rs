@@ -33,7 +33,10 @@ pub enum LoadError {
     Maps { folder: PathBuf, source: Box<aya::EbpfError> },
     #[error("cannot open the pinned map {path}: `netroute detach` removes it, then start the agent again")]
     PinnedMap { path: PathBuf, source: Box<aya::maps::MapError> },
-    #[error("the maps in use cannot be carried over into those of other capacities")]
+    #[error(
+        "the maps in use cannot be carried over into those of other capacities: set `limits` as they were, or \
+         begin anew after `netroute detach`"
+    )]
     CarryOver(#[source] Box<crate::apply::StoreError>),
     #[error("cannot pin the map {path}")]
     PinMap { path: PathBuf, source: Box<aya::pin::PinError> },

@@ -61,7 +61,6 @@ impl Loader {
             Found::Maps { resized } => {
                 pins.make_fresh_maps()?;
                 let carry = Carry::new(pins.maps(), pins.fresh_maps(), definition::anew(&resized));
-                carry.share()?;
                 (pins.fresh_maps(), Some(carry))
             }
             Found::Others => {
@@ -70,12 +69,17 @@ impl Loader {
             }
         };
         let adopted = maps == pins.maps();
-        let classifiers = source.classifiers(&maps)?;
-        if let Some(carry) = &carry {
-            carry.fill()?;
-        }
+        let classifiers = fill(&source, &maps, carry.as_ref()).inspect_err(|_| pins.drop_fresh_maps())?;
         Ok(Loaded { adopted, pins, source, maps, carry, classifiers, lock, sockets: None })
     }
+}
+
+/// Makes the maps that lack, and fills them from those in use.
+fn fill(source: &Source, maps: &Path, carry: Option<&Carry>) -> Result<Ebpf, LoadError> {
+    carry.map_or(Ok(()), Carry::share)?;
+    let classifiers = source.classifiers(maps)?;
+    carry.map_or(Ok(()), Carry::fill)?;
+    Ok(classifiers)
 }
 
 /// Maps that are there, and programs that do not run over them yet.
@@ -132,13 +136,15 @@ impl Loaded {
     /// Only what concerns all interfaces; trouble with one is in [`Switched::refused`].
     pub fn switch_programs(self, nics: &[NicDevice], pods: &[PodDevice]) -> Result<Switched, LoadError> {
         let Self { adopted: _, pins, source, maps, carry, classifiers, lock, sockets } = self;
+        let mut attachments = Attachments::new(pins, source, maps, classifiers, lock);
+        // Verifying takes long. What is switched before the others are ready would run over other maps than they.
+        let programs: Vec<_> = nics.iter().map(|nic| attachments.load_nic(nic)).collect();
         if let Some(carry) = &carry {
             carry.refresh();
         }
-        let mut attachments = Attachments::new(pins, source, maps, classifiers, lock);
         let mut refused = Vec::new();
-        for nic in nics {
-            refused.extend(attachments.attach_nic(nic).err());
+        for (nic, program) in nics.iter().zip(programs) {
+            refused.extend(attachments.switch_nic(nic, |_| program).err());
         }
         for pod in pods {
             refused.extend(attachments.attach_pod(pod).err());

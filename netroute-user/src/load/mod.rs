@@ -5,10 +5,10 @@
 //! killed, restarted or replaced finds it all again:
 //!
 //! ```text
-//! {bpffs}/v3/maps/ROUTES4 ...     the complete set of maps in use
-//! {bpffs}/v3/maps_new/...         a set being filled; takes the place of `maps` once it is in use
-//! {bpffs}/v3/links/xdp_nic_3 ...  one link per hook and interface index
-//! {bpffs}/v3/links/sock_connect4  one link per socket program
+//! {bpffs}/v4/maps/ROUTES4 ...     the complete set of maps in use
+//! {bpffs}/v4/maps_new/...         a set being filled; takes the place of `maps` once it is in use
+//! {bpffs}/v4/links/xdp_nic_3 ...  one link per hook and interface index
+//! {bpffs}/v4/links/sock_connect4  one link per socket program
 //! ```
 
 mod attachments;

@@ -100,6 +100,13 @@ impl Pins {
         make(&self.fresh_maps())
     }
 
+    /// Gives up a set that is not filled: it would hold its memory for nothing.
+    pub(super) fn drop_fresh_maps(&self) {
+        if let Err(error) = remove(&self.fresh_maps()) {
+            tracing::warn!(error = %crate::error::chain(&error), "maps that are not used stay");
+        }
+    }
+
     /// The filled set takes the place of the former one. Programs hold their maps by themselves:
     /// if this is cut short, only the names are missing, and [`Pins::prepare`] puts them right.
     pub(super) fn promote_fresh_maps(&self) -> Result<(), LoadError> {
@@ -244,6 +251,18 @@ mod tests {
         std::fs::rename(pins.maps(), pins.former_maps()).unwrap();
         pins.prepare().unwrap();
         assert!(pins.maps().join("new").exists() && !pins.former_maps().exists());
+    }
+
+    #[test]
+    fn a_set_that_is_given_up_leaves_the_one_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let pins = Pins::new(folder.path());
+        for set in [pins.maps(), pins.fresh_maps()] {
+            std::fs::create_dir_all(&set).unwrap();
+            std::fs::write(set.join("MAP"), "").unwrap();
+        }
+        pins.drop_fresh_maps();
+        assert!(pins.maps().join("MAP").exists() && !pins.fresh_maps().exists());
     }
 
     #[test]

@@ -10,8 +10,9 @@ use super::error::LoadError;
 
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Everything the loader needs: rights, BTF, a BPF file system, memory to lock.
+/// Everything the loader needs: rights, BTF, a BPF file system, memory to lock, and descriptors.
 pub(super) fn check(bpffs: &Path) -> Result<(), LoadError> {
+    descriptors();
     rights()?;
     if !Path::new(VMLINUX_BTF).exists() {
         return Err(LoadError::NoBtf { path: VMLINUX_BTF });
@@ -86,6 +87,16 @@ fn memory_limit() -> Result<(), LoadError> {
     }
 }
 
+/// Maps, programs, sockets of health checks and their clients: as many as the process may have. 1024, the usual
+/// soft limit, is for programs that call select(2).
+fn descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 fn memory_is_charged_to_the_user() -> bool {
     use aya::util::KernelVersion;
     KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0))
@@ -109,6 +120,14 @@ mod tests {
         assert!(missing(1 << 12 | 1 << 38 | 1 << 39).is_empty());
         assert_eq!(missing(1 << 38 | 1 << 39), ["CAP_NET_ADMIN"]);
         assert!(missing(1 << 12 | 1 << 21).is_empty(), "before Linux 5.8 CAP_SYS_ADMIN held these rights");
+    }
+
+    #[test]
+    fn as_many_descriptors_as_may_be_had_are_had() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard - 1, hard).unwrap();
+        descriptors();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
     }
 
     #[test]

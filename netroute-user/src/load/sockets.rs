@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ use crate::config::SocketGroup;
 
 /// How long the kernel may take to let go of unpinned links.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+const OTHER_KERNEL: &str = "use a kernel with CONFIG_CGROUP_BPF=y, Linux 5.8 or newer, or `sockets: null`";
 
 /// Why processes get no translation at their sockets; packets are translated all the same.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +59,12 @@ impl SocketsError {
             Self::NoFolder { .. } | Self::OtherFileSystem { .. } => {
                 "name a folder that exists on a cgroup2 file system as `sockets.cgroup`, or leave it out"
             }
-            Self::Load(_) | Self::Attach { .. } | Self::NoLinks => {
-                "use a kernel with CONFIG_CGROUP_BPF=y, Linux 5.8 or newer, or `sockets: null`"
-            }
+            Self::Load(error) => match **error {
+                LoadError::Program { .. } => OTHER_KERNEL,
+                LoadError::Object { .. } | LoadError::Missing { .. } => "build or install netroute again",
+                _ => "see the agent's log; it is tried again",
+            },
+            Self::Attach { .. } | Self::NoLinks => OTHER_KERNEL,
             Self::Pin { .. } | Self::Unpin { .. } => "see the agent's log",
         }
     }
@@ -80,8 +86,8 @@ impl Attachments {
         self.sockets = None;
         let attached = group.map(|group| attach(&self.pins, &self.source, &self.maps, group)).transpose();
         match attached {
-            Ok(Some(path)) => {
-                self.sockets = Some(path);
+            Ok(Some(group)) => {
+                self.sockets = Some(group);
                 Ok(())
             }
             Ok(None) => detach(&self.pins).map(drop),
@@ -92,7 +98,13 @@ impl Attachments {
     /// The control group whose processes are served.
     #[must_use]
     pub fn sockets(&self) -> Option<&Path> {
-        self.sockets.as_deref()
+        self.sockets.as_ref().map(|group| group.path.as_path())
+    }
+
+    /// Whether another group has its path by now, or none: the programs went with the one they were on.
+    #[must_use]
+    pub fn sockets_moved(&self) -> bool {
+        self.sockets.as_ref().is_some_and(Group::is_moved)
     }
 
     /// The programs that serve it.
@@ -110,7 +122,33 @@ impl Attachments {
     }
 }
 
-fn attach(pins: &Pins, source: &Source, maps: &Path, group: &SocketGroup) -> Result<PathBuf, SocketsError> {
+/// The control group that programs are on.
+#[derive(Debug)]
+pub(super) struct Group {
+    path: PathBuf,
+    /// Device and inode, by which it is told from one that was made in its place.
+    identity: (u64, u64),
+}
+
+impl Group {
+    fn of(path: PathBuf, folder: &File) -> io::Result<Self> {
+        let identity = identity(&folder.metadata()?);
+        Ok(Self { path, identity })
+    }
+
+    fn is_moved(&self) -> bool {
+        match std::fs::metadata(&self.path) {
+            Ok(now) => identity(&now) != self.identity,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
+fn identity(folder: &std::fs::Metadata) -> (u64, u64) {
+    (folder.dev(), folder.ino())
+}
+
+fn attach(pins: &Pins, source: &Source, maps: &Path, group: &SocketGroup) -> Result<Group, SocketsError> {
     let path = match group {
         SocketGroup::Root => root(&read_mounts()).ok_or(SocketsError::NoGroups)?,
         SocketGroup::At(path) => path.clone(),
@@ -120,6 +158,8 @@ fn attach(pins: &Pins, source: &Source, maps: &Path, group: &SocketGroup) -> Res
     if magic.filesystem_type() != CGROUP2_SUPER_MAGIC {
         return Err(SocketsError::OtherFileSystem { path });
     }
+    let no_folder = |source| SocketsError::NoFolder { path: path.clone(), source };
+    let group = Group::of(path.clone(), &folder).map_err(no_folder)?;
     let failed = |source| SocketsError::Load(Box::new(source));
     let mut object = source.sockets(maps).map_err(failed)?;
     for name in SOCKET_PROGRAMS {
@@ -140,7 +180,7 @@ fn attach(pins: &Pins, source: &Source, maps: &Path, group: &SocketGroup) -> Res
         std::fs::rename(&fresh, pins.socket(name))
             .map_err(|source| SocketsError::Unpin { path: fresh, source })?;
     }
-    Ok(path)
+    Ok(group)
 }
 
 /// Beside whatever others have there: a link always allows for others, and takes no flag that says so.
@@ -176,9 +216,13 @@ fn remove(path: &Path) -> Result<(), SocketsError> {
 
 /// The last hold on a link is dropped by a work queue, and with it the one on the program.
 fn wait_gone(leaving: &BTreeSet<u32>) {
+    if leaving.is_empty() {
+        return;
+    }
     let deadline = Instant::now() + PATIENCE;
     while loaded_programs().filter_map(Result::ok).any(|program| leaving.contains(&program.id())) {
-        if leaving.is_empty() || Instant::now() > deadline {
+        if Instant::now() > deadline {
+            tracing::warn!(?leaving, "the kernel takes its time to release the programs of sockets");
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -217,5 +261,36 @@ mod tests {
             "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(root(hybrid).unwrap(), Path::new("/sys/fs/cgroup/unified"));
         assert_eq!(root("cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"), None);
+    }
+
+    #[test]
+    fn a_group_that_is_gone_or_was_made_anew_is_told_from_the_one_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, other] = ["served", "other"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&path).unwrap();
+        let group = Group::of(path.clone(), &File::open(&path).unwrap()).unwrap();
+        assert!(!group.is_moved());
+        std::fs::create_dir(path.join("below")).unwrap();
+        assert!(!group.is_moved(), "its content is not what it is");
+        // Made while the first is there, it has another inode.
+        std::fs::create_dir(&other).unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+        assert!(group.is_moved(), "gone");
+        std::fs::rename(&other, &path).unwrap();
+        assert!(group.is_moved(), "made anew");
+    }
+
+    #[test]
+    fn another_kernel_is_advised_only_where_this_one_refused() {
+        let load = |error| SocketsError::Load(Box::new(error));
+        let refused = LoadError::Program {
+            name: "sock_connect4",
+            source: aya::programs::ProgramError::NotLoaded.into(),
+        };
+        assert!(load(refused).fix().contains("kernel"));
+        let missing = LoadError::Missing { what: "program", name: "sock_connect4" };
+        assert!(load(missing).fix().contains("install netroute again"));
+        let folder = LoadError::NoBtf { path: "/sys/kernel/btf/vmlinux" };
+        assert!(!load(folder).fix().contains("CONFIG_CGROUP_BPF"));
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use netroute_common::abi;
+use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason, verdict_slot};
@@ -18,6 +19,7 @@ pub struct Counters {
     routes: Slots,
     next_hops: Slots,
     services: PerCpuArray<MapData, ServiceCounter>,
+    egress: PerCpuArray<MapData, EgressCounter>,
 }
 
 impl Counters {
@@ -34,12 +36,15 @@ impl Counters {
     ) -> Result<Self, StoreError> {
         let services = PerCpuArray::try_from(map(abi::MAP_SERVICE_STATS)?);
         let services = services.map_err(failed(abi::MAP_SERVICE_STATS))?;
+        let egress = PerCpuArray::try_from(map(abi::MAP_EGRESS_STATS)?);
+        let egress = egress.map_err(failed(abi::MAP_EGRESS_STATS))?;
         let mut slots = |name: &'static str| Slots::new(name, map(name)?);
         Ok(Self {
             verdicts: slots(abi::MAP_VERDICTS)?,
             routes: slots(abi::MAP_ROUTE_STATS)?,
             next_hops: slots(abi::MAP_NEXTHOP_STATS)?,
             services,
+            egress,
         })
     }
 
@@ -94,6 +99,19 @@ impl Counters {
             bytes: sum.bytes.wrapping_add(cpu.bytes),
             new_flows: sum.new_flows.wrapping_add(cpu.new_flows),
             no_endpoint: sum.no_endpoint.wrapping_add(cpu.no_endpoint),
+        }))
+    }
+
+    /// One slot of `EGRESS_STATS`.
+    pub fn egress(&self, policy: u32) -> Result<EgressCounter, StoreError> {
+        let per_cpu = self.egress.get(&policy, 0).map_err(failed(abi::MAP_EGRESS_STATS))?;
+        // What one CPU counted another may take back: a single one may be below zero.
+        Ok(per_cpu.iter().fold(EgressCounter::default(), |sum, cpu| EgressCounter {
+            packets: sum.packets.wrapping_add(cpu.packets),
+            bytes: sum.bytes.wrapping_add(cpu.bytes),
+            new_flows: sum.new_flows.wrapping_add(cpu.new_flows),
+            denied: sum.denied.wrapping_add(cpu.denied),
+            last_hit: sum.last_hit.max(cpu.last_hit),
         }))
     }
 }

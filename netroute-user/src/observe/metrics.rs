@@ -16,7 +16,9 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::api::request::{Request, Requests};
-use crate::api::types::{DropsView, Health, NextHopView, RouteView, ServiceView, StatusView};
+use crate::api::types::{
+    DropsView, EgressState, EgressView, Health, NextHopView, RouteView, ServiceView, StatusView,
+};
 
 /// An agent that does not answer within this is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +38,7 @@ pub struct Sample {
     pub routes: Vec<RouteView>,
     pub next_hops: Vec<NextHopView>,
     pub services: Vec<ServiceView>,
+    pub egress: Vec<EgressView>,
     pub verdicts: Vec<DropsView>,
     pub map_writes: u64,
     pub applies: u64,
@@ -95,7 +98,7 @@ mod collector {
     use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
     use prometheus_client::metrics::MetricType;
 
-    use super::{ConstCounter, ConstGauge, Health, Sample, ServiceView};
+    use super::{ConstCounter, ConstGauge, EgressState, EgressView, Health, Sample, ServiceView};
     use crate::api::types::FlowTableView;
 
     #[derive(Debug)]
@@ -106,8 +109,17 @@ mod collector {
 
     impl collector::Collector for Collector {
         fn encode(&self, mut encoder: Encoder<'_>) -> Result<(), std::fmt::Error> {
-            let Sample { status, routes, next_hops, services, verdicts, map_writes, applies, apply_errors } =
-                &self.0;
+            let Sample {
+                status,
+                routes,
+                next_hops,
+                services,
+                egress,
+                verdicts,
+                map_writes,
+                applies,
+                apply_errors,
+            } = &self.0;
             let verdict = |of: fn(&crate::api::types::DropsView) -> u64| -> Vec<Row> {
                 let labels = |v: &crate::api::types::DropsView| {
                     vec![
@@ -159,6 +171,7 @@ mod collector {
             counters(&mut encoder, "next_hop_bytes", "Bytes sent to each next hop", hop(|n| n.bytes))?;
             gauges(&mut encoder, "next_hop_alive", "1 if the next hop is used", hop(|n| u64::from(n.alive)))?;
             self::services(&mut encoder, services)?;
+            self::egress(&mut encoder, egress)?;
             flows(&mut encoder, &status.flows)?;
             let map = |of: fn(&crate::api::types::MapView) -> u64| -> Vec<Row> {
                 status.maps.iter().map(|map| (vec![("map", map.name.clone())], of(map))).collect()
@@ -221,6 +234,23 @@ mod collector {
         )
     }
 
+    fn egress(encoder: &mut Encoder<'_>, policies: &[EgressView]) -> Result<(), std::fmt::Error> {
+        let rows = |of: fn(&EgressView) -> u64| -> Vec<Row> {
+            policies.iter().map(|policy| (vec![("policy", policy.name.clone())], of(policy))).collect()
+        };
+        let out = "that each policy let out, both directions";
+        counters(encoder, "egress_packets", &format!("Packets {out}"), rows(|policy| policy.packets))?;
+        counters(encoder, "egress_bytes", &format!("Bytes {out}"), rows(|policy| policy.bytes))?;
+        counters(encoder, "egress_new_flows", "Flows begun under each policy", rows(|p| p.new_flows))?;
+        counters(encoder, "egress_denied", "Packets that each policy denied", rows(|policy| policy.denied))?;
+        gauges(
+            encoder,
+            "egress_degraded",
+            "1 if traffic of the policy is denied for what it asks for and does not get",
+            rows(|policy| u64::from(policy.state == EgressState::Degraded)),
+        )
+    }
+
     fn flows(encoder: &mut Encoder<'_>, tables: &[FlowTableView]) -> Result<(), std::fmt::Error> {
         let labels =
             |table: &FlowTableView| vec![("map", table.map.clone()), ("family", table.family.clone())];
@@ -269,7 +299,7 @@ mod tests {
     use crate::api::types::{CountsView, FlowState, FlowTableView};
 
     #[test]
-    fn services_and_flows_are_told_by_name() {
+    fn e8_services_policies_and_flows_are_told_by_name() {
         let status = StatusView {
             health: Health::Ok,
             node_name: String::new(),
@@ -306,11 +336,30 @@ mod tests {
             conditions: Vec::new(),
             refused: None,
         };
+        let policy = EgressView {
+            name: "cameras".into(),
+            priority: 100,
+            action: "Masquerade".into(),
+            state: EgressState::Degraded,
+            conditions: Vec::new(),
+            from: String::new(),
+            to: Vec::new(),
+            ports: Vec::new(),
+            snat: Vec::new(),
+            via: Vec::new(),
+            pods: 1,
+            packets: 70,
+            bytes: 90,
+            new_flows: 3,
+            denied: 4,
+            last_hit_seconds: None,
+        };
         let sample = Sample {
             status,
             routes: Vec::new(),
             next_hops: Vec::new(),
             services: vec![service],
+            egress: vec![policy],
             verdicts: Vec::new(),
             map_writes: 0,
             applies: 0,
@@ -322,6 +371,11 @@ mod tests {
             format!("netroute_service_packets_total{labels} 7\n"),
             format!("netroute_service_new_flows_total{labels} 2\n"),
             format!("netroute_service_no_endpoint_packets_total{labels} 1\n"),
+            "netroute_egress_packets_total{policy=\"cameras\"} 70\n".to_owned(),
+            "netroute_egress_bytes_total{policy=\"cameras\"} 90\n".to_owned(),
+            "netroute_egress_new_flows_total{policy=\"cameras\"} 3\n".to_owned(),
+            "netroute_egress_denied_total{policy=\"cameras\"} 4\n".to_owned(),
+            "netroute_egress_degraded{policy=\"cameras\"} 1\n".to_owned(),
             "netroute_flow_entries{map=\"FLOWS4\",family=\"IPv4\",state=\"established\"} 12\n".to_owned(),
             "netroute_flow_capacity{map=\"FLOWS4\",family=\"IPv4\"} 64\n".to_owned(),
         ] {

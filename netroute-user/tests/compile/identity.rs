@@ -1,6 +1,8 @@
 //! Numbers that stay, plans that are empty, and failovers that are one write (R14, S21).
 
-use netroute_common::layout::route::{FIRST_FREE_ID, UNCOUNTED};
+use ipnet::Ipv4Net;
+use netroute_common::layout::route::{FIRST_FREE_ID, FIRST_OWN_STATS, Route, UNCOUNTED};
+use netroute_user::apply::check_capacity;
 use netroute_user::compile::Gateway;
 use netroute_user::kernel::NeighbourState;
 use netroute_user::plan::{Step, diff, failover};
@@ -35,6 +37,23 @@ fn another_route_leaves_the_first_ones_numbers_and_counters_alone() {
         Step::SetRoot4 { index: 10, block: second.strides.root[&10].clone() },
     ];
     assert_eq!(steps, expected);
+}
+
+#[test]
+fn s21_after_a_smaller_limit_the_counters_beyond_it_are_given_up() {
+    let mut world = World::appliance();
+    for number in 0..8 {
+        world.route(&format!("20.0.{number}.0/24"), "192.168.20.1", "Port3", 100);
+    }
+    let before = world.install().image;
+    world.limits.route_stats = FIRST_OWN_STATS + 4;
+    // What lies below the limit is in use: the others go uncounted as long as it is.
+    let after = world.install().image;
+    assert_eq!(check_capacity(&after, &world.limits), Ok(()));
+    assert_eq!(after.routes4.keys().collect::<Vec<_>>(), before.routes4.keys().collect::<Vec<_>>());
+    let kept =
+        |(prefix, route): &(&Ipv4Net, &Route)| route.stats != UNCOUNTED && before.routes4[*prefix] == **route;
+    assert_eq!(after.routes4.iter().filter(kept).count(), 4);
 }
 
 #[test]

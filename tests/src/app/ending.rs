@@ -17,7 +17,8 @@ const MOMENT: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug, Default)]
 pub struct Ending {
     pub requests: usize,
-    /// Under way when the server was killed, and failed.
+    /// Begun before the endpoint's end was known everywhere, still under way when the server was killed, and
+    /// failed.
     pub in_flight: usize,
     /// All others that failed.
     pub failed: Vec<String>,
@@ -65,7 +66,8 @@ impl App {
             });
             match answered {
                 Ok(by_it) => ending.late += usize::from(by_it && begun > known),
-                Err(_) if begun < killed && ended > killed => ending.in_flight += 1,
+                // What began later had no reason to be with it.
+                Err(_) if begun < known && ended > killed => ending.in_flight += 1,
                 Err(reason) => ending.failed.push(reason.clone()),
             }
         }

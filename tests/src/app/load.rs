@@ -21,7 +21,8 @@ use crate::{
     traffic,
 };
 
-const TIMEOUT: Duration = Duration::from_secs(4);
+/// Longer than the web waits for the databases, one after the other: it says which of them does not answer.
+const TIMEOUT: Duration = Duration::from_secs(25);
 /// Between two requests of one client of a stream.
 const PAUSE: Duration = Duration::from_millis(5);
 

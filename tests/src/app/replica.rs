@@ -15,8 +15,9 @@ use anyhow::{Context, Result, bail};
 use super::{DATABASE, DATABASE_PORT, WEB_TARGET_PORT};
 use crate::peer::READY;
 
-/// How long the web waits for the database.
-const TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the web waits for the database: longer than a busy machine lets a process wait for a processor. A
+/// connection that is broken never answers, however long this is.
+const TIMEOUT: Duration = Duration::from_secs(10);
 const QUERY: &[u8] = b"SELECT name\n";
 
 /// Which server, by the word that starts it.

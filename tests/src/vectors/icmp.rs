@@ -129,7 +129,7 @@ pub fn rewrite_quote(frame: &mut [u8], quoted: &str) -> Result<()> {
 /// Where a quoted packet has a port, its transport at `ports`. An echo request has its identifier as the source's
 /// (RFC 5508 section 4.2).
 fn port_at(quote: &[u8], ports: usize, place: usize) -> Option<usize> {
-    let protocol = if quote[0] >> 4 == 4 { quote[9] } else { quote[6] };
+    let protocol = *quote.get(if quote.first()? >> 4 == 4 { 9 } else { 6 })?;
     match (protocol, quote.get(ports), place) {
         (ICMP, Some(8), 0) | (ICMPV6, Some(128), 0) | (ICMP, Some(0), 1) | (ICMPV6, Some(129), 1) => {
             Some(ports + 4)

@@ -31,7 +31,17 @@ fn key(number: u16) -> FlowKey4 {
 }
 
 fn flow(state: u8, seen: u64) -> Flow {
-    Flow { state, seen, ..Flow::default() }
+    Flow { state, seen, touched: seen, protocol: 6, ..Flow::default() }
+}
+
+/// The entries of both directions: the client's packets are rewritten to go to port 8080, and the last packet was
+/// an answer.
+fn pair(number: u16, state: u8, touched: u64) -> [(FlowKey4, Flow); 2] {
+    let answers = FlowKey4 { source_port: 8080, destination_port: number, ..key(0) };
+    [
+        (key(number), Flow { source_port: number, destination_port: 8080, ..flow(state, touched) }),
+        (answers, Flow { destination_port: number, seen: touched + 1000, ..flow(state, touched) }),
+    ]
 }
 
 /// An agent that fills its maps and goes.
@@ -74,9 +84,11 @@ fn s18_flows_move_to_a_smaller_table_established_ones_first() -> Result<()> {
     run(&folder, limits(), &image)?;
     let old = pinned(&folder, "maps", abi::MAP_FLOWS4);
     let mut flows = table::<FlowKey4, Flow>(&old)?;
-    for number in 0..20 {
+    for number in 1..=20 {
         let state = if number % 2 == 0 { STATE_ESTABLISHED } else { STATE_CLOSING };
-        flows.insert(key(number), flow(state, number.into()), 0)?;
+        for (key, flow) in pair(number, state, number.into()) {
+            flows.insert(key, flow, 0)?;
+        }
     }
     let client = AffinityKey { service: 5, ..AffinityKey::default() };
     let chosen = Affinity { backend: 3, generation: 7, used: 1 };
@@ -84,15 +96,21 @@ fn s18_flows_move_to_a_smaller_table_established_ones_first() -> Result<()> {
 
     let loaded = folder.open(Limits { flows4: 12, affinity: 64, ..limits() })?;
     let new = table::<FlowKey4, Flow>(&pinned(&folder, "maps_new", abi::MAP_FLOWS4))?;
-    let mut kept = new.keys().map(|key| Ok(key?.source_port)).collect::<Result<Vec<u16>>>()?;
+    let of_client =
+        |key: FlowKey4| if key.source_port == 8080 { key.destination_port } else { key.source_port };
+    let mut kept = new.keys().map(|key| Ok(of_client(key?))).collect::<Result<Vec<u16>>>()?;
     kept.sort_unstable();
-    ensure!(kept == [0, 2, 4, 6, 8, 10, 12, 14, 16, 17, 18, 19], "{kept:?}");
+    ensure!(kept == [14, 14, 16, 16, 18, 18, 20, 20], "{kept:?}");
 
     // What comes while the maps are filled is not lost; what was there stays up to date.
-    flows.insert(key(18), flow(STATE_CLOSING, 99), 0)?;
+    for (key, flow) in pair(21, STATE_ESTABLISHED, 99).into_iter().chain(pair(18, STATE_ESTABLISHED, 99)) {
+        flows.insert(key, flow, 0)?;
+    }
     drop(switched(loaded, &[], &[])?);
-    ensure!(new.get(&key(18), 0)?.seen == 99);
-    ensure!(new.keys().count() == 12);
+    for (key, flow) in pair(21, STATE_ESTABLISHED, 99).into_iter().chain(pair(18, STATE_ESTABLISHED, 99)) {
+        ensure!(new.get(&key, 0)? == flow);
+    }
+    ensure!(new.keys().count() == 10, "room was made for what came");
     let affinity = table::<AffinityKey, Affinity>(&pinned(&folder, "maps", abi::MAP_AFFINITY))?;
     ensure!(affinity.get(&client, 0)? == chosen);
     Ok(())

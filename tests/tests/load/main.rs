@@ -30,7 +30,7 @@ fn same_limits_adopt_and_other_limits_build_anew() -> Result<()> {
     let loaded = folder.open(larger)?;
     assert_eq!(loaded.store()?.read()?, wire.image, "adopted with its content");
     let entries: Vec<_> =
-        std::fs::read_dir(folder.path.join("v3"))?.map(|e| e.unwrap().file_name()).collect();
+        std::fs::read_dir(folder.path.join("v4"))?.map(|e| e.unwrap().file_name()).collect();
     assert_eq!(entries.len(), 2, "maps and links only: {entries:?}");
     Ok(())
 }
@@ -176,10 +176,10 @@ fn detach_leaves_nothing_and_may_be_repeated() -> Result<()> {
     let folder = Folder::new();
     let (_, attachments) = wire.agent(&folder, limits())?;
     let programs = [xdp_program("left")?, xdp_program("right")?];
-    let maps = map_ids(&folder.path.join("v3/maps"))?;
-    assert_eq!(maps.len(), 25);
+    let maps = map_ids(&folder.path.join("v4/maps"))?;
+    assert_eq!(maps.len(), 31);
     drop(attachments);
-    assert_eq!(detach(&folder.path)?.programs.len(), 4);
+    assert_eq!(detach(&folder.path)?.programs.len(), 6);
     assert!(!folder.path.exists());
     assert!(xdp_program("left").is_err() && xdp_program("right").is_err());
     assert_eq!((tc_programs("left")?, tc_programs("right")?), (0, 0));
@@ -202,7 +202,7 @@ fn bpftool_shows_named_fields() -> Result<()> {
     let folder = Folder::new();
     let (_, _attachments) = wire.agent(&folder, limits())?;
     let dump = |map: &str| {
-        let path = folder.path.join("v3/maps").join(map);
+        let path = folder.path.join("v4/maps").join(map);
         output("bpftool", &["map", "dump", "pinned", &path.display().to_string()])
     };
     let routes = dump("ROUTES4")?;

@@ -50,7 +50,7 @@ fn x1_socket_programs_stand_beside_those_of_others() -> Result<()> {
     let (attachments, None) = serve(&mine, at(group.path()))? else { anyhow::bail!("refused") };
     let second = ids(&attachments)?;
     assert!(first.iter().all(|id| !second.contains(id)), "replaced");
-    let links = std::fs::read_dir(mine.path.join("v3/links"))?.count();
+    let links = std::fs::read_dir(mine.path.join("v4/links"))?.count();
     assert_eq!(links, 8, "one link each");
     drop(attachments);
     assert_eq!(detach(&mine.path)?.sockets, 8);

@@ -24,8 +24,9 @@ fn programs_forward_and_count() -> Result<()> {
     let counters = loaded.counters()?;
     apply(&diff(&store.read()?, &wire.image), &mut store)?;
     let attachments = switched(loaded, &Wire::nics()?, &[])?;
+    let tc = tc_mode()?;
     let modes: Vec<Mode> = attachments.list().map(|attached| attached.mode).collect();
-    assert_eq!(modes, [Mode::Native, tc_mode()?, Mode::Native, tc_mode()?]);
+    assert_eq!(modes, [Mode::Native, tc, tc, Mode::Native, tc, tc]);
     let sent = wire.without_loss(|| {
         std::thread::sleep(Duration::from_millis(200));
         Ok(())
@@ -121,15 +122,15 @@ fn n14_an_upgrade_takes_over_from_another_layout_without_loss() -> Result<()> {
     let folder = Folder::new();
     drop(wire.agent(&folder, limits())?);
     // What an agent of another ABI version leaves: the same, under another number.
-    std::fs::rename(folder.path.join("v3"), folder.path.join("v0"))?;
+    std::fs::rename(folder.path.join("v4"), folder.path.join("v0"))?;
     wire.without_loss(|| {
         let (adopted, attachments) = wire.agent(&folder, limits())?;
         ensure!(!adopted, "maps of another layout");
-        ensure!(attachments.list().count() == 4);
+        ensure!(attachments.list().count() == 6);
         Ok(())
     })?;
     assert!(!folder.path.join("v0").exists());
     assert_eq!(tc_programs("left")?, 1, "taken over, not doubled");
-    assert_eq!(std::fs::read_dir(folder.path.join("v3/links"))?.count(), 4);
+    assert_eq!(std::fs::read_dir(folder.path.join("v4/links"))?.count(), 4);
     Ok(())
 }

@@ -168,7 +168,7 @@ fn get_cmdlet() -> [&'static str; 3] {
 
 /// The entry of the camera network as `bpftool` prints it.
 fn dump(agent: &Agent) -> Result<String> {
-    let map = agent.vm.bpffs().join("v3/maps/ROUTES4");
+    let map = agent.vm.bpffs().join("v4/maps/ROUTES4");
     let mut bpftool = Command::new(process::find("bpftool").context("bpftool is not installed")?);
     bpftool.args(["map", "dump", "pinned"]).arg(&map);
     let text = process::read(&mut bpftool)?;

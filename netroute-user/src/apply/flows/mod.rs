@@ -18,6 +18,7 @@ use super::maps::{absent_is_fine, info, reading, typed};
 use super::store::StoreError;
 use entry::FlowKey;
 pub use entry::{Entry, FlowState, Tuple};
+pub(super) use sweep::CROWDED;
 pub use sweep::{Fill, Pass};
 
 /// Nanoseconds of the data plane's clock (N14). If it could not be read, the beginning of time: nothing

@@ -16,7 +16,7 @@ use crate::apply::store::StoreError;
 /// Entries that are looked at before other tasks have their turn: a few milliseconds.
 const TURN: usize = 2048;
 /// Of a table's capacity, percent: above it the next pass should not wait.
-const CROWDED: u64 = 80;
+pub const CROWDED: u32 = 80;
 
 /// What one table holds, without what was over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Fill {
 
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        u64::from(self.entries()) * 100 > u64::from(self.capacity) * CROWDED
+        u64::from(self.entries()) * 100 > u64::from(self.capacity) * u64::from(CROWDED)
     }
 }
 

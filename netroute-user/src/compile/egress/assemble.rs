@@ -8,7 +8,7 @@ use netroute_common::layout::egress::{
     POLICY_IN_FORCE, Policy, RuleSet,
 };
 
-use super::build::Parts;
+use super::build::{Parts, own_sources};
 use super::condition::Condition;
 use super::content::{Content, Rule};
 use super::identities::Who;
@@ -151,7 +151,8 @@ impl Parts<'_> {
             DefaultEgress::Masquerade => ACTION_MASQUERADE,
             DefaultEgress::Deny => ACTION_DENY,
         };
-        let default = Policy { action, flags: POLICY_IN_FORCE, ..Policy::default() };
+        let default =
+            Policy { action, flags: POLICY_IN_FORCE | own_sources(self.inputs), ..Policy::default() };
         let mut entries = BTreeMap::from([(DEFAULT_POLICY, default), (CLOSED_POLICY, DEGRADED)]);
         for (judged, policy) in self.judged.iter().zip(&self.order.0) {
             for denied in [false, true] {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use netroute_common::layout::egress::{ACTION_ALLOW, DEFAULT_POLICY, Identity, Policy, SnatAddress};
+use netroute_common::layout::egress::{
+    ACTION_ALLOW, DEFAULT_POLICY, Identity, POLICY_OWN_SOURCES, Policy, SnatAddress,
+};
 use netroute_common::layout::service::Address;
 
 use super::assemble::Assembled;
@@ -109,16 +111,23 @@ pub(in crate::compile) fn build(
 /// No policy is there. Numbers go on: flows may carry them.
 fn nothing(inputs: &Inputs<'_>) -> (EgressImage, Egress) {
     let installed = &inputs.installed.egress;
-    let Some(held) = installed.default_policy() else {
-        return (EgressImage::default(), Egress::default());
+    let flags = own_sources(inputs);
+    let held = match installed.default_policy() {
+        None if flags == 0 => return (EgressImage::default(), Egress::default()),
+        held => held.map_or(0, |policy| policy.generation),
     };
-    let generation = held.generation.wrapping_add(u32::from(installed.in_force()));
-    let default = Policy { generation, action: ACTION_ALLOW, ..Policy::default() };
+    let generation = held.wrapping_add(u32::from(installed.in_force()));
+    let default = Policy { generation, action: ACTION_ALLOW, flags, ..Policy::default() };
     let image = EgressImage { policies: [(DEFAULT_POLICY, default)].into(), ..EgressImage::default() };
     let limit = inputs.limits.egress_policies;
     let slots = inputs.egress.slots.next(&[], &BTreeSet::new(), installed, limit);
     let memory = Memory { generation: Some(generation), slots, ..Memory::default() };
     (image, Egress { memory: Arc::new(memory), ..Egress::default() })
+}
+
+/// Of the default policy, whether others are in force or not.
+pub(super) fn own_sources(inputs: &Inputs<'_>) -> u8 {
+    if inputs.desired.egress_settings.own_sources { POLICY_OWN_SOURCES } else { 0 }
 }
 
 fn groups(

@@ -28,7 +28,13 @@ impl<'a> Order<'a> {
         (0..).zip(self.0.iter().copied())
     }
 
-    pub(super) fn names(&self, set: &[Rank]) -> Vec<String> {
-        set.iter().filter_map(|rank| Some(self.get(*rank)?.name.clone())).collect()
+    /// One a line.
+    pub(super) fn names(&self, set: &[Rank]) -> String {
+        let mut names = String::new();
+        for policy in set.iter().filter_map(|rank| self.get(*rank)) {
+            names.push_str(&policy.name);
+            names.push('\n');
+        }
+        names
     }
 }

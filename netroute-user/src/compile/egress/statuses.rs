@@ -12,7 +12,7 @@ use super::order::Rank;
 use super::slots::{Slot, Slots};
 
 /// What the sets that a policy is in say of it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Found {
     selects: bool,
     decides: bool,
@@ -26,17 +26,20 @@ pub(super) fn statuses(
     assembled: &Assembled,
     slots: &Slots,
 ) -> BTreeMap<String, PolicyStatus> {
-    let mut found: BTreeMap<Rank, Found> = BTreeMap::new();
+    let mut found = vec![Found::default(); parts.judged.len()];
     for group in &parts.groups {
         let ranks = parts.sources.sets.get(group.set as usize);
         for rank in ranks.into_iter().flat_map(|ranks| ranks.iter()) {
-            found.entry(*rank).or_default().add(*rank, group, parts, assembled);
+            if let Some(found) = found.get_mut(*rank as usize) {
+                found.add(*rank, group, parts, assembled);
+            }
         }
     }
     let limit = parts.inputs.limits.egress_policies;
     let status = |(rank, policy): (Rank, &crate::desired::egress::EgressPolicy)| {
         let judged = parts.judged.get(rank as usize)?;
-        let Found { selects, decides, shadowed, conditions, pods } = found.remove(&rank).unwrap_or_default();
+        let Found { selects, decides, shadowed, conditions, pods } =
+            std::mem::take(found.get_mut(rank as usize)?);
         let mut all = judged.conditions.clone();
         let slot = |denied| Slot { policy: policy.name.clone(), denied };
         if !slots.ids.contains_key(&slot(false)) {

@@ -77,7 +77,7 @@ fn a_bad_document_does_not_hide_the_good_ones() {
 fn other_kinds_are_ignored_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let text = "apiVersion: netroute.dev/v1alpha1\nkind: AddressPool\nmetadata: {name: services}\nspec: {x: 1}\n\
-                ---\napiVersion: v1\nkind: Pod\nmetadata: {name: web}\n";
+                ---\napiVersion: netroute.dev/v1alpha1\nkind: AddressPool\nmetadata: {name: more}\n";
     fs::write(dir.path().join("a.yaml"), text).unwrap();
     let set = ManifestReader::new(source(dir.path())).read();
     assert_eq!(set.problems, []);
@@ -85,7 +85,7 @@ fn other_kinds_are_ignored_by_name() {
     let message = "ignored: not in this version".to_owned();
     assert_eq!(
         ignored,
-        [("AddressPool services".to_owned(), message.clone()), ("Pod default/web".to_owned(), message)]
+        [("AddressPool services".to_owned(), message.clone()), ("AddressPool more".to_owned(), message)]
     );
 }
 

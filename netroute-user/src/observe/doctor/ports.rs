@@ -36,13 +36,16 @@ impl LocalPorts {
     /// Those of the masqueraded flows that a process may get as well, from the first to the last.
     #[must_use]
     pub fn shared(&self, nat: &Nat) -> Option<RangeInclusive<u16>> {
-        let last = nat.first_port.saturating_add(nat.ports.saturating_sub(1));
         let given =
             |port: &u16| self.range.contains(port) && !self.reserved.iter().any(|range| range.contains(port));
-        let mut shared = (nat.first_port..=last).filter(given);
+        let mut shared = masqueraded(nat).filter(given);
         let first = shared.next()?;
         Some(first..=shared.next_back().unwrap_or(first))
     }
+}
+
+fn masqueraded(nat: &Nat) -> RangeInclusive<u16> {
+    nat.first_port..=nat.first_port.saturating_add(nat.ports.saturating_sub(1))
 }
 
 /// What is wrong and how it is mended.
@@ -50,12 +53,18 @@ impl LocalPorts {
 pub fn complaint(ports: &LocalPorts, nat: &Nat) -> Option<[String; 2]> {
     let shared = ports.shared(nat)?;
     let (first, last) = (shared.start(), shared.end());
+    // A write replaces the whole list; ranges in it may overlap.
+    let wanted = ports.reserved.iter().cloned().chain([masqueraded(nat)]).map(|range| match range.start() {
+        first if first == range.end() => first.to_string(),
+        first => format!("{first}-{}", range.end()),
+    });
+    let wanted: Vec<String> = wanted.collect();
     Some([
         format!(
             "processes may be given the ports {first} to {last}, which masqueraded flows have: answers to the one \
              may reach the other"
         ),
-        format!("sysctl -w net.ipv4.ip_local_reserved_ports={first}-{last}"),
+        format!("sysctl -w net.ipv4.ip_local_reserved_ports={}", wanted.join(",")),
     ])
 }
 
@@ -76,5 +85,17 @@ mod tests {
         assert_eq!(shared("1024 65535", "61000-64999,65535"), Some(65_000..=65_534));
         assert_eq!(LocalPorts::parse("none", ""), None);
         assert_eq!(LocalPorts::parse("1 2", "x"), None);
+    }
+
+    #[test]
+    fn n7_the_fix_keeps_what_is_reserved_already() {
+        for reserved in ["", "8080", "8080,30000-32767,61000-61999"] {
+            let before = LocalPorts::parse("1024 65535", reserved).expect("ports");
+            let [_, fix] = complaint(&before, &Nat::DEFAULT).expect("a complaint");
+            let list = fix.strip_prefix("sysctl -w net.ipv4.ip_local_reserved_ports=").expect(&fix);
+            let after = LocalPorts::parse("1024 65535", list).expect(list);
+            assert_eq!(after.shared(&Nat::DEFAULT), None, "{fix}");
+            assert!(before.reserved.iter().all(|range| after.reserved.contains(range)), "{fix}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 use netroute_common::layout::config::Nic;
 use netroute_common::layout::route::NextHop;
 use netroute_user::apply::{KernelStore, apply};
-use netroute_user::compile::egress;
+use netroute_user::compile::egress::Memory;
 use netroute_user::compile::image::{Image, Limits};
 use netroute_user::compile::services::ids::ServiceIds;
 use netroute_user::compile::services::nat::Nat;
@@ -121,7 +121,7 @@ impl Took {
             selection: &Selection::default(),
             service_ids: &ServiceIds::default(),
             carried: &BTreeSet::new(),
-            egress: &egress::Memory::default(),
+            egress: &Memory::default(),
             nat: Nat::DEFAULT,
             limits,
         };

@@ -121,7 +121,7 @@ fn e1_what_cannot_be_read_is_refused_with_its_field() {
             "action: Allow, to: {cidrs: [192.168.20.7/24]}",
             "spec.to.cidrs[0]: 192.168.20.7/24 has host bits set; the prefix is 192.168.20.0/24",
         ),
-        ("action: Allow, to: {except: [::1/64]}", "spec.to.except[0]: ::1/64 has host bits set"),
+        ("action: Allow, to: {except: [\"::1/64\"]}", "spec.to.except[0]: ::1/64 has host bits set"),
         ("action: Allow, from: {cidrs: [10.244.0.1/16]}", "spec.from.cidrs[0]: 10.244.0.1/16 has host bits"),
         ("action: Allow, to: {cidrs: [\"::ffff:10.0.0.0/104\"]}", "spec.to.cidrs[0]: ::ffff:10.0.0.0 is an"),
         ("action: Allow, to: {ports: [{port: 80}]}", "spec.to.ports[0].protocol: is missing; say of which"),
