@@ -20,6 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 const CLUSTER: Dual = Dual::new([10, 96, 0, 30], [0xfd96, 0, 0, 0, 0, 0, 0, 0x30]);
 const BALANCER: Dual = Dual::new([10, 128, 60, 3], [0xfd60, 0, 0, 0, 0, 0, 0, 3]);
+const ELSEWHERE: [&str; 2] = ["172.31.0.0/16", "fd31::/64"];
 const WEB: u16 = 8080;
 const ECHO: u16 = 7007;
 
@@ -43,7 +44,11 @@ impl Scene {
                 on.lab.ns(host).ip(&format!("route add {address} via {via}"))?;
             }
         }
+        fs::write(vm.manifests().join("routes.yaml"), routes())?;
         let agent = Agent::start(&vm)?;
+        for destination in ELSEWHERE {
+            agent.await_state(destination, "Port3", "active")?;
+        }
         let scene = Self { agent, vm, _servers: [web?, echo?], on };
         for address in BALANCER.both() {
             scene.await_answer(&scene.on.lab.ns("intsw"), address)?;
@@ -67,6 +72,18 @@ impl Scene {
 
 fn ask(from: &Netns, address: IpAddr, timeout: Duration) -> Result<std::net::SocketAddr> {
     http_get(from, address, timeout)
+}
+
+/// Next hops on Port3, for the node to know who hands it packets there; not for where clients are.
+fn routes() -> String {
+    let via = plan::PORT3_GATEWAY.both();
+    let route = |(name, (to, via)): (usize, (&str, IpAddr))| {
+        format!(
+            "---\napiVersion: netroute.dev/v1alpha1\nkind: NetRoute\nmetadata: {{name: r{name}}}\n\
+             spec: {{destination: \"{to}\", nextHop: \"{via}\", interface: Port3}}\n"
+        )
+    };
+    ELSEWHERE.into_iter().zip(via).enumerate().map(route).collect()
 }
 
 /// The node's own addresses as endpoints.
