@@ -10,7 +10,7 @@ use netroute_common::layout::egress::{
 
 use super::build::{Parts, own_sources};
 use super::condition::Condition;
-use super::content::{Content, Rule};
+use super::content::{Content, NODE_DEFAULT, Rule};
 use super::identities::Who;
 use super::image::{Destination, Destinations, EgressImage};
 use super::memory::Numbered;
@@ -131,7 +131,7 @@ impl Parts<'_> {
         placed.ok_or(Condition::RulesFull { limit: limits.egress_rules })
     }
 
-    /// The number of each policy, by IP version.
+    /// The number of each policy, by IP version; the last is of what lets the node out.
     fn numbers(&self, slots: &Slots) -> Vec<[u32; 2]> {
         let number = |policy: &str, denied| {
             let slot = Slot { policy: policy.to_owned(), denied };
@@ -142,7 +142,8 @@ impl Parts<'_> {
                 let main = number(&policy.name, false);
                 judged.denied.map(|denied| if denied { number(&policy.name, true) } else { main })
             };
-        self.judged.iter().zip(&self.order.0).map(of_one).collect()
+        let of_node = slots.ids.get(&Slot::of_node()).copied().unwrap_or(CLOSED_POLICY);
+        self.judged.iter().zip(&self.order.0).map(of_one).chain([[of_node; 2]]).collect()
     }
 
     fn entries(&self, slots: &Slots) -> BTreeMap<u32, Policy> {
@@ -154,6 +155,9 @@ impl Parts<'_> {
         let default =
             Policy { action, flags: POLICY_IN_FORCE | own_sources(self.inputs), ..Policy::default() };
         let mut entries = BTreeMap::from([(DEFAULT_POLICY, default), (CLOSED_POLICY, DEGRADED)]);
+        if let Some(id) = slots.ids.get(&Slot::of_node()) {
+            entries.insert(*id, Policy { action: ACTION_ALLOW, ..Policy::default() });
+        }
         for (judged, policy) in self.judged.iter().zip(&self.order.0) {
             for denied in [false, true] {
                 let slot = Slot { policy: policy.name.clone(), denied };
@@ -174,7 +178,10 @@ impl Parts<'_> {
     ) -> Option<Numbered> {
         let Placing { numbers, rules, .. } = placing;
         let policy = |rank: Option<Rank>, family: usize| {
-            let of = rank.and_then(|rank| numbers.get(rank as usize));
+            let of = rank.and_then(|rank| match rank {
+                NODE_DEFAULT => numbers.last(),
+                rank => numbers.get(rank as usize),
+            });
             of.map_or(CLOSED_POLICY, |of| of[family])
         };
         // Of one content for many destinations there is one run.
@@ -277,6 +284,9 @@ impl Parts<'_> {
 
     fn slot(&self, rank: Option<Rank>, v4: bool) -> Option<Slot> {
         let rank = rank?;
+        if rank == NODE_DEFAULT {
+            return Some(Slot::of_node());
+        }
         let judged = self.judged.get(rank as usize)?;
         let denied = judged.denied[usize::from(!v4)];
         Some(Slot { policy: self.order.get(rank)?.name.clone(), denied })

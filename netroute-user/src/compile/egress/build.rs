@@ -72,7 +72,7 @@ pub(in crate::compile) fn build(
     };
     let snat_again = judged.iter().any(refused) && judge.snat.has_more_later();
     let internal = cluster::internal(inputs);
-    let groups = groups(inputs, &order, &sources, before, &internal);
+    let (groups, contents) = groups(inputs, &order, &sources, before, &internal);
     let (members, whole_node) = members(&sources, &groups, before);
     let snat = judge.snat.finish();
     let parts =
@@ -91,7 +91,6 @@ pub(in crate::compile) fn build(
     if let Some(default) = image.policies.get_mut(&DEFAULT_POLICY) {
         default.generation = generation;
     }
-    let contents = parts.groups.iter().map(|group| (group.set, group.content.clone())).collect();
     let memory = Memory {
         generation: (!again).then_some(generation),
         slots,
@@ -136,13 +135,15 @@ fn groups(
     sources: &Sources,
     before: &Memory,
     internal: &[ipnet::IpNet],
-) -> Vec<Group> {
+) -> (Vec<Group>, BTreeMap<SetId, Arc<Content>>) {
     let cluster = &inputs.desired.cluster;
     let same = before.has(&cluster.egress_policies, &cluster.namespaces) && before.internal == *internal;
     let mut used: Vec<(Owner, SetId)> =
         sources.addresses.iter().map(|(_, owner, set)| (*owner, *set)).collect();
     used.sort_unstable();
     used.dedup();
+    // The data plane knows one identity as the node's.
+    let node_is_split = used.iter().filter(|(owner, _)| *owner == Owner::Node).count() > 1;
     let mut contents: BTreeMap<SetId, Arc<Content>> = BTreeMap::new();
     let mut groups = Vec::with_capacity(used.len());
     for (owner, set) in used {
@@ -152,13 +153,17 @@ fn groups(
             known.cloned().unwrap_or_else(|| Arc::new(Content::of(ranks, order, internal)))
         });
         let who = Who::Sources(owner, order.names(ranks));
-        groups.push(Group { owner, set, who, content: content.clone() });
+        let content = match owner {
+            Owner::Node if node_is_split => Arc::new(content.for_node()),
+            Owner::Node | Owner::Pod => content.clone(),
+        };
+        groups.push(Group { owner, set, who, content });
     }
     groups.sort_by(|one, other| {
         let key = |group: &Group| (sources.sets.get(group.set as usize), group.owner);
         key(one).cmp(&key(other))
     });
-    groups
+    (groups, contents)
 }
 
 /// Who there is: the addresses of each, and who has the number of the node.
@@ -229,10 +234,12 @@ impl Parts<'_> {
     /// In the order in which they get numbers.
     fn slots(&self) -> Vec<Slot> {
         let slot = |policy: &str, denied| Slot { policy: policy.to_owned(), denied };
+        let mut of_node = self.groups.iter().filter(|group| group.owner == Owner::Node);
+        let of_node = of_node.any(|_| self.whole_node.is_none()).then(Slot::of_node);
         let main = self.order.0.iter().map(|policy| slot(&policy.name, false));
         let halves = self.order.0.iter().zip(&self.judged);
         let halves = halves.filter(|(_, judged)| judged.denied.contains(&true));
-        main.chain(halves.map(|(policy, _)| slot(&policy.name, true))).collect()
+        of_node.into_iter().chain(main).chain(halves.map(|(policy, _)| slot(&policy.name, true))).collect()
     }
 }
 

@@ -24,6 +24,9 @@ pub(super) struct Rule {
     pub(super) last: u16,
 }
 
+/// Stands for the default of the node's own processes, which are let out: the configuration's is for pods.
+pub(super) const NODE_DEFAULT: Rank = Rank::MAX;
+
 impl Rule {
     /// Matches everything.
     pub(super) const CLOSED: Self = Self { rank: None, protocol: 0, first: 0, last: u16::MAX };
@@ -77,6 +80,23 @@ impl Content {
                 let rules: Arc<[Rule]> = rules.into();
                 content.rules.insert(own.into(), rules.clone());
                 around.push((prefix, rules));
+            }
+        }
+        content
+    }
+
+    /// With an answer for everything: of an identity that the data plane does not know as the node's.
+    pub(super) fn for_node(&self) -> Self {
+        let open = Rule { rank: Some(NODE_DEFAULT), ..Rule::CLOSED };
+        let mut content = self.clone();
+        let whole = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        for root in whole {
+            content.rules.entry(root.into()).or_default();
+        }
+        for rules in content.rules.values_mut() {
+            let decides = rules.iter().any(|rule| rule.protocol == 0);
+            if !decides && rules.len() < usize::from(MAX_RULES) {
+                *rules = rules.iter().copied().chain([open]).collect();
             }
         }
         content

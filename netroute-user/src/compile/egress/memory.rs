@@ -33,7 +33,7 @@ pub struct Memory {
     pub(super) internal: Vec<IpNet>,
     pub(super) contents: BTreeMap<SetId, Arc<Content>>,
     pub(super) numbered: BTreeMap<Identity, Numbered>,
-    /// Of `numbered`: the number of each policy, by IP version.
+    /// Of `numbered`: the number of each policy, by IP version, and of what lets the node out.
     pub(super) numbers: Vec<[u32; 2]>,
 }
 

@@ -26,6 +26,13 @@ pub struct Slots {
     resting: VecDeque<u32>,
 }
 
+impl Slot {
+    /// Of what lets the node's own processes out; no policy is without a name.
+    pub(super) const fn of_node() -> Self {
+        Self { policy: String::new(), denied: false }
+    }
+}
+
 impl Slots {
     pub(super) const fn of(ids: BTreeMap<Slot, u32>) -> Self {
         Self { ids, resting: VecDeque::new() }

@@ -53,9 +53,13 @@ impl Sources {
         let mut sets = Sets::new(if same { &before.sets } else { &[] });
         let mut found = Self { node: node_addresses(inputs), ..Self::default() };
         if order.0.iter().any(|policy| policy.from.node) {
-            let selected = |address: &IpAddr| (*address, sets.id(select::node(order, *address)));
-            let own: Vec<(IpAddr, SetId)> = found.node.iter().map(selected).collect();
-            found.addresses.extend(own.into_iter().map(|(address, set)| (address, Owner::Node, set)));
+            for address in &found.node {
+                let set = select::node(order, *address);
+                // What no policy names is not judged.
+                if !set.is_empty() {
+                    found.addresses.push((*address, Owner::Node, sets.id(set)));
+                }
+            }
         }
         let known: &[Known] = if same { &before.known } else { &[] };
         found.labelled(inputs, order, known, &mut sets);

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use netroute_common::layout::egress::{
-    ACTION_ALLOW, ACTION_DENY, ACTION_MASQUERADE, ACTION_SNAT, IDENTITY_CLUSTER, Identity, POLICY_DEGRADED,
-    PREFIX_PODS, Policy, RuleSet,
+    ACTION_ALLOW, ACTION_DENY, ACTION_MASQUERADE, ACTION_SNAT, IDENTITY_CLUSTER, IDENTITY_NODE, Identity,
+    POLICY_DEGRADED, PREFIX_PODS, Policy, RuleSet,
 };
 use netroute_user::compile::egress::condition::State;
 use netroute_user::compile::egress::image::{Destination, EgressImage};
@@ -82,7 +82,12 @@ pub fn decided(image: &EgressImage, from: &str, to: &str, protocol: u8, port: u1
         rule.protocol == 0
             || (rule.protocol == protocol && (rule.first_port..=rule.last_port).contains(&port))
     });
-    Ok(matching.map_or(0, |rule| rule.policy))
+    match matching {
+        Some(rule) => Ok(rule.policy),
+        // The default is for pods.
+        None if *identity == IDENTITY_NODE => Err(Judgement::NotJudged),
+        None => Ok(0),
+    }
 }
 
 pub fn judge(image: &EgressImage, from: &str, to: &str, port: u16) -> Judgement {

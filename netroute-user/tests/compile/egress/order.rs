@@ -103,7 +103,7 @@ fn e1_the_nodes_own_traffic_is_judged_where_a_policy_names_it() {
     assert_eq!(world.judges(node, "8.8.8.8", 53), Judgement::NotJudged);
     world.policy("node", "priority: 1, from: {node: true}, to: {cidrs: [8.8.8.0/24]}, action: Masquerade");
     assert_eq!(world.judges(node, "8.8.8.8", 53), Judgement::Masqueraded);
-    assert_eq!(world.judges(node, "9.9.9.9", 53), Judgement::Allowed, "the default's; pods are not meant");
+    assert_eq!(world.judges(node, "9.9.9.9", 53), Judgement::NotJudged, "pods are not the node");
     assert_eq!(world.judges(WEB, "8.8.8.8", 53), DENIED);
     let identities = world.compile().image.egress.sources;
     assert_eq!(identities[&mapped(ip(node))], netroute_common::layout::egress::IDENTITY_NODE);
@@ -113,7 +113,35 @@ fn e1_the_nodes_own_traffic_is_judged_where_a_policy_names_it() {
     assert_eq!(world.judges(node, "8.8.8.8", 53), Judgement::Masqueraded, "its processes are the node's");
     world.policy("node", "priority: 1, from: {node: true, cidrs: [172.16.3.0/24]}, action: Deny");
     assert_eq!(world.judges(node, "9.9.9.9", 53), DENIED);
-    assert_eq!(world.judges("10.128.44.11", "9.9.9.9", 53), Judgement::Allowed);
+    assert_eq!(world.judges("10.128.44.11", "9.9.9.9", 53), Judgement::NotJudged);
+}
+
+#[test]
+fn e1_the_default_is_not_the_nodes_however_its_addresses_are_selected() {
+    let mut world = World::with_pods();
+    world.default_egress(DefaultEgress::Deny);
+    let (port2, port3) = ("10.128.44.11", "172.16.3.11");
+    let one = "from: {node: true, cidrs: [172.16.3.0/24]}, to: {cidrs: [8.8.8.0/24]}";
+    world.policy("one", &format!("{one}, action: Masquerade"));
+    assert_eq!(world.judges(port3, "8.8.8.8", 53), Judgement::Masqueraded);
+    assert_eq!(world.judges(port3, "9.9.9.9", 53), Judgement::NotJudged);
+    assert_eq!(world.judges(port2, "8.8.8.8", 53), Judgement::NotJudged);
+    assert_eq!(world.judges(WEB, "8.8.8.8", 53), DENIED);
+
+    // Of two identities the data plane knows neither as the node's.
+    let ports = "ports: [{protocol: TCP, port: 25}]";
+    world.policy("both", &format!("from: {{node: true}}, to: {{cidrs: [0.0.0.0/0], {ports}}}, action: Deny"));
+    let image = world.install().image.egress;
+    let judged = |from| {
+        [("8.8.8.8", 53), ("9.9.9.9", 53), ("9.9.9.9", 25)].map(|(to, port)| judge(&image, from, to, port))
+    };
+    assert_eq!(judged(port3), [Judgement::Masqueraded, Judgement::Allowed, DENIED]);
+    assert_eq!(judged(port2), [Judgement::Allowed, Judgement::Allowed, DENIED]);
+    assert_eq!(judge(&image, "fd16:3::11", "2001:db8::1", 53), Judgement::Allowed);
+    world.egress = Arc::default();
+    let again = world.compile().image;
+    let steps = netroute_user::plan::diff(&world.installed, &again).steps;
+    assert!(steps.len() <= 1, "after a start: {steps:#?}");
 }
 
 #[test]
