@@ -11,8 +11,8 @@ use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
 use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::differential::{
-    DEFAULT_SEED, Programs, Settings, as_vector, dump, random_input, random_service_input, random_services,
-    random_tables, run,
+    DEFAULT_SEED, Programs, Settings, as_vector, dump, random_egress, random_egress_input, random_input,
+    random_service_input, random_services, random_tables, run,
 };
 use netroute_tests::kernel_run::{FlowSet, KernelBench, Unable};
 use netroute_tests::patience::patient;
@@ -65,6 +65,7 @@ fn a_difference_is_reported() -> Result<()> {
         (Tampering::VerdictLost, "reason at"),
         (Tampering::RouteCounter, "counters at"),
         (Tampering::ServiceCounter, "Services: "),
+        (Tampering::PolicyCounter, "policies: "),
         (Tampering::FlowLost, "flows: "),
         (Tampering::FragmentLost, "flows: "),
     ] {
@@ -82,12 +83,15 @@ fn a_dump_is_a_vector() -> Result<()> {
     let mut rng = Rng::with_seed(1);
     for _ in 0..300 {
         let mut tables = random_tables(&mut rng);
+        random_egress(&mut rng, &mut tables)?;
         random_services(&mut rng, &mut tables)?;
         let host = tables.on_host();
         let mut before = Vec::new();
         for hook in Hook::ALL.into_iter().chain(Hook::ALL) {
-            let input = if before.len() < 3 {
+            let input = if before.len() < 2 {
                 random_service_input(&mut rng, &tables, &host)?
+            } else if before.len() < 5 {
+                random_egress_input(&mut rng, &tables, &host, hook)?
             } else {
                 random_input(&mut rng, &tables, hook)
             };
@@ -97,6 +101,7 @@ fn a_dump_is_a_vector() -> Result<()> {
             assert_eq!((&again.routes, &again.groups), (&tables.routes, &tables.groups));
             assert_eq!((&again.next_hops, &again.ports), (&tables.next_hops, &tables.ports));
             assert_eq!(again.services, tables.services);
+            assert_eq!(again.egress, tables.egress);
             let last = vector.stories.iter().flat_map(|story| &story.steps).last();
             let packet = last.map_or_else(|| &vector.cases[0].packet, |step| step.packet.as_ref().unwrap());
             assert_eq!(packet.build()?, input);
@@ -132,6 +137,7 @@ enum Tampering {
     VerdictLost,
     RouteCounter,
     ServiceCounter,
+    PolicyCounter,
     FlowLost,
     FragmentLost,
 }
@@ -200,7 +206,11 @@ impl Programs for Tampered {
     }
 
     fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>> {
-        self.bench.policies()
+        let mut policies = self.bench.policies()?;
+        if self.how == Tampering::PolicyCounter {
+            policies.values_mut().for_each(|counter| counter.packets *= 2);
+        }
+        Ok(policies)
     }
 
     fn flows(&self) -> Result<FlowSet> {

@@ -4,6 +4,7 @@
 //! It must not know what the right answer is, only that there is one.
 
 mod dump;
+mod egress;
 mod packets;
 mod services;
 mod tables;
@@ -24,6 +25,7 @@ use crate::kernel_run::{FlowSet, KernelBench, is_invalid, more, more_of_policies
 use crate::vectors::{Action, Input, Judge, TableSet, counted_egress, counted_services, judge_on_host};
 
 pub use dump::{as_vector, dump};
+pub use egress::{random_egress, random_egress_input};
 pub use packets::random_input;
 pub use services::{random_service_input, random_services};
 pub use tables::random_tables;
@@ -123,6 +125,7 @@ pub fn run(programs: &mut dyn Programs, settings: Settings) -> Result<Report> {
         left -= now;
         report.tables += 1;
         let mut tables = random_tables(&mut rng);
+        random_egress(&mut rng, &mut tables)?;
         random_services(&mut rng, &mut tables)?;
         programs.install(&tables)?;
         let mut round = Round::begin(programs, &tables)?;
@@ -164,10 +167,10 @@ impl<'a> Round<'a> {
         for _ in 0..packets {
             let place = rng.usize(..Hook::ALL.len());
             let hook = Hook::ALL[place];
-            let input = if rng.bool() {
-                random_input(rng, self.tables, hook)
-            } else {
-                random_service_input(rng, self.tables, &self.host)?
+            let input = match rng.u8(..3) {
+                0 => random_input(rng, self.tables, hook),
+                1 => random_service_input(rng, self.tables, &self.host)?,
+                _ => random_egress_input(rng, self.tables, &self.host, hook)?,
             };
             let counted = (counted_services(&self.host), counted_egress(&self.host));
             if let Some(difference) = self.one(place, &input, report)? {

@@ -10,6 +10,7 @@ use netroute_common::layout::route::{KIND_LOCAL, KIND_SERVICE, NextHop};
 use netroute_common::layout::service::{Address, FrontEndKey};
 
 use super::dump::next_hop_name;
+use super::egress::echo;
 use super::tables::pick;
 use crate::vectors::{
     BackendText, FragmentText, FrontEndText, Input, MasqueradeText, MessageText, NIC, OverrideText,
@@ -76,7 +77,7 @@ fn endpoint(rng: &mut Rng, set: &TableSet) -> IpAddr {
 }
 
 /// Behind some route, mostly.
-fn known(rng: &mut Rng, set: &TableSet, v6: bool) -> IpAddr {
+pub(super) fn known(rng: &mut Rng, set: &TableSet, v6: bool) -> IpAddr {
     let all: Vec<IpAddr> =
         set.routes.keys().map(|(address, _)| *address).filter(|address| address.is_ipv6() == v6).collect();
     match pick(rng, &all) {
@@ -132,6 +133,14 @@ fn masquerade(rng: &mut Rng) -> MasqueradeText {
 
 /// A packet that Services may have to do with; the flows are those that came of the packets before.
 pub fn random_service_input(rng: &mut Rng, set: &TableSet, host: &HostTables) -> Result<Input> {
+    let mut input = random_service_text(rng, set, host).build()?;
+    if rng.u8(..) < 12 {
+        super::packets::damage(rng, &mut input.frame);
+    }
+    Ok(input)
+}
+
+pub(super) fn random_service_text(rng: &mut Rng, set: &TableSet, host: &HostTables) -> PacketText {
     let flows4: Vec<FlowKey4> = host.services.flows4.borrow().keys().map(|(_, key)| *key).collect();
     let flows6: Vec<FlowKey6> = host.services.flows6.borrow().keys().map(|(_, key)| *key).collect();
     let text = match rng.u8(..) {
@@ -153,11 +162,7 @@ pub fn random_service_input(rng: &mut Rng, set: &TableSet, host: &HostTables) ->
     if !peers.is_empty() && rng.bool() {
         text.from = Some(pick(rng, &peers).map(|octet| format!("{octet:02x}")).join(":"));
     }
-    let mut input = text.build()?;
-    if rng.u8(..) < 12 {
-        super::packets::damage(rng, &mut input.frame);
-    }
-    Ok(input)
+    text
 }
 
 fn to_front_end(rng: &mut Rng, set: &TableSet) -> PacketText {
@@ -204,7 +209,7 @@ fn of_flow(
     }
 }
 
-fn packet(
+pub(super) fn packet(
     rng: &mut Rng,
     (source, destination): (IpAddr, IpAddr),
     (from, to): (u16, u16),
@@ -221,6 +226,7 @@ fn packet(
         6 => (text.tcp, text.tcp_flags) = (ports, Some(pick(rng, &TCP_FLAGS).into())),
         17 => text.udp = ports,
         132 => text.sctp = ports,
+        1 | 58 if rng.u8(..) < 230 => text.echo = Some(echo((from, to))),
         _ if rng.bool() => text.icmp = Some(true),
         _ => text.protocol = Some(pick(rng, &[1, 47, 50, 58])),
     }
@@ -235,15 +241,15 @@ fn packet(
     text
 }
 
-fn service_address(v6: bool, number: u8) -> IpAddr {
+pub(super) fn service_address(v6: bool, number: u8) -> IpAddr {
     if v6 { [0xfd96, 0, 0, 0, 0, 0, 0, number.into()].into() } else { [10, 96, 0, number].into() }
 }
 
-fn node_address(v6: bool) -> IpAddr {
+pub(super) fn node_address(v6: bool) -> IpAddr {
     if v6 { [0xfd97, 0, 0, 0, 0, 0, 0, 1].into() } else { [10, 97, 0, 1].into() }
 }
 
-fn client(v6: bool, number: u8) -> IpAddr {
+pub(super) fn client(v6: bool, number: u8) -> IpAddr {
     if v6 { [0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()].into() } else { [192, 0, 2, number].into() }
 }
 
