@@ -29,6 +29,7 @@ macro_rules! each_vector {
             egress_node "egress/node.toml",
             egress_own_sources_off "egress/own-sources-off.toml",
             egress_pool "egress/pool.toml",
+            egress_portless_path_gone "egress/portless-path-gone.toml",
             egress_portless "egress/portless.toml",
             egress_ports "egress/ports.toml",
             egress_reject "egress/reject.toml",
