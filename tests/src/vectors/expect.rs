@@ -187,7 +187,7 @@ impl Expect {
             return Ok(BTreeMap::new());
         };
         let counter = match reason {
-            Reason::NoEndpoint | Reason::NoLocalEndpoint => {
+            Reason::NoEndpoint | Reason::NoLocalEndpoint | Reason::RefusedSilently => {
                 ServiceCounter { no_endpoint: 1, ..ServiceCounter::default() }
             }
             _ => ServiceCounter {
