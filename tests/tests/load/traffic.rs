@@ -12,7 +12,7 @@ use netroute_user::plan::diff;
 
 use crate::wire::{Folder, Wire, limits, object, switched, tc_mode, tc_programs, tcx_programs};
 
-const TRIES: [&str; 2] = ["ROUTES6", "SOURCE_RANGES"];
+const TRIES: [&str; 3] = ["ROUTES6", "SOURCE_RANGES", "EGRESS"];
 
 #[test]
 fn programs_forward_and_count() -> Result<()> {
