@@ -155,6 +155,7 @@ fn opens<F: Family, T: Services>(
     chosen.endpoint = destination;
     chosen.source = asked.tuple.source();
     chosen.service = 0;
+    (chosen.backend, chosen.generation) = (0, 0);
     chosen.hash = hash(&asked.tuple);
     chosen.port = port;
     chosen.from = from;

@@ -12,7 +12,7 @@ use netroute_user::plan::diff;
 
 use crate::wire::{Folder, Wire, limits, object, switched, tc_mode, tc_programs, tcx_programs};
 
-const TRIES: [&str; 2] = ["ROUTES6", "SOURCE_RANGES"];
+const TRIES: [&str; 3] = ["ROUTES6", "SOURCE_RANGES", "EGRESS"];
 
 #[test]
 fn programs_forward_and_count() -> Result<()> {
@@ -131,6 +131,6 @@ fn n14_an_upgrade_takes_over_from_another_layout_without_loss() -> Result<()> {
     })?;
     assert!(!folder.path.join("v0").exists());
     assert_eq!(tc_programs("left")?, 1, "taken over, not doubled");
-    assert_eq!(std::fs::read_dir(folder.path.join("v4/links"))?.count(), 4);
+    assert_eq!(std::fs::read_dir(folder.path.join("v4/links"))?.count(), 6);
     Ok(())
 }
