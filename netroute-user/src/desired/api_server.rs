@@ -33,35 +33,10 @@ fn has_usable(cluster: &Cluster, service: &ServiceKey) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
-    use crate::desired::service::{
-        Family, Protocol, Service, ServicePortSpec, ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,
-    };
-
-    fn service(key: &ServiceKey) -> Service {
-        Service {
-            key: key.clone(),
-            created: None,
-            skipped: None,
-            kind: ServiceType::ClusterIp,
-            cluster_ips: BTreeSet::from(["10.96.0.1".parse().expect("address")]),
-            ports: vec![ServicePortSpec {
-                name: "https".to_owned(),
-                protocol: Protocol::Tcp,
-                port: 443,
-                node_port: None,
-            }],
-            external_ips: BTreeSet::new(),
-            load_balancer: BTreeMap::new(),
-            source_ranges: Vec::new(),
-            internal_policy: TrafficPolicy::Cluster,
-            external_policy: TrafficPolicy::Cluster,
-            affinity: None,
-            health_check_port: None,
-        }
-    }
+    use crate::desired::service::{Family, Protocol, Service, SliceEndpoint, SlicePort};
 
     fn slice(service: &ServiceKey, address: &str, ready: bool) -> EndpointSlice {
         EndpointSlice {
@@ -84,7 +59,7 @@ mod tests {
     fn cluster(slices: &[EndpointSlice]) -> Cluster {
         let mut cluster = Cluster::default();
         for slice in slices {
-            cluster.services.insert(slice.service.clone(), service(&slice.service));
+            cluster.services.insert(slice.service.clone(), Service::named(slice.service.clone()));
             cluster.endpoint_slices.insert(slice.key.clone(), slice.clone());
         }
         cluster

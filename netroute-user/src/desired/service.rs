@@ -66,6 +66,28 @@ pub struct Service {
     pub health_check_port: Option<u16>,
 }
 
+#[cfg(test)]
+impl Service {
+    /// As the API server makes it of the least that can be written, but without addresses and ports.
+    pub(crate) fn named(key: ServiceKey) -> Self {
+        Self {
+            key,
+            created: None,
+            skipped: None,
+            kind: ServiceType::ClusterIp,
+            cluster_ips: BTreeSet::new(),
+            ports: Vec::new(),
+            external_ips: BTreeSet::new(),
+            load_balancer: BTreeMap::new(),
+            source_ranges: Vec::new(),
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity: None,
+            health_check_port: None,
+        }
+    }
+}
+
 /// Whose a Service is, if not this data plane's (S11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Skipped {

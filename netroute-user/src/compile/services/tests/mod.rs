@@ -33,19 +33,9 @@ fn key(name: &str) -> ObjectKey {
 /// A ClusterIP Service `name` at `cluster_ip` with port 80/TCP `http`.
 fn service(name: &str, cluster_ip: &str) -> Service {
     Service {
-        key: key(name),
-        created: None,
-        skipped: None,
-        kind: ServiceType::ClusterIp,
         cluster_ips: BTreeSet::from([ip(cluster_ip)]),
         ports: vec![port("http", Protocol::Tcp, 80, None)],
-        external_ips: BTreeSet::new(),
-        load_balancer: BTreeMap::new(),
-        source_ranges: Vec::new(),
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        health_check_port: None,
+        ..Service::named(key(name))
     }
 }
 
