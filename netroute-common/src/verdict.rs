@@ -155,6 +155,8 @@ reasons! {
     SpoofedSource = 46 "spoofed-source",
     /// Sent by the node, nothing to do with it.
     Outgoing = 47 "outgoing",
+    /// To be translated on its way out, and its route leads by an interface that is none of netroute's: dropped.
+    EgressUnmanaged = 48 "egress-unmanaged",
 }
 
 /// What becomes of a packet that is not forwarded.
@@ -191,6 +193,7 @@ impl Reason {
             | Self::EgressPathGone
             | Self::EgressFragment
             | Self::EgressNoAddress
+            | Self::EgressUnmanaged
             | Self::SpoofedSource => Fate::Drop,
             _ => Fate::Pass,
         }

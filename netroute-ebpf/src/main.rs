@@ -19,7 +19,7 @@ mod tables;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use netroute_common::pipeline::{Arrival, run};
-use netroute_common::verdict::{Exit, Hook, Verdict};
+use netroute_common::verdict::{Exit, Hook, Reason, Verdict};
 
 /// XDP on a NIC: transit between NICs. One instance per NIC, see [`maps::nic`].
 #[xdp]
@@ -55,7 +55,10 @@ fn classify(ctx: TcContext, hook: Hook) -> i32 {
     let mut skb = skb::Skb::new(ctx);
     let arrival = Arrival { hook, ifindex: skb.ifindex() };
     let verdict = run(&mut skb, &tables::Maps { hook }, arrival);
-    skb.mark(matches!(verdict, Verdict::Forward(Exit::Interface(_)) | Verdict::Answer(_)));
+    skb.mark(matches!(
+        verdict,
+        Verdict::Forward(Exit::Interface(_)) | Verdict::Answer(_) | Verdict::Pass(Reason::Translated)
+    ));
     action::tc(verdict, arrival)
 }
 

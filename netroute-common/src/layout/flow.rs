@@ -65,10 +65,16 @@ pub struct Flow {
     /// Index into `BACKENDS`, and its generation when the flow began.
     pub backend: u32,
     pub generation: u32,
-    /// Index into `SERVICE_STATS`; of [`FLOW_EGRESS`] the interface whose address its packets leave with.
+    /// Index into `SERVICE_STATS`; 0 for a flow to no Service, which has no backend either.
     pub service: u32,
+    /// Of [`FLOW_EGRESS`]: index into `EGRESS_POLICIES`, and the generation of all policies that let it out.
+    pub policy: u32,
+    pub policies: u32,
+    /// Of [`FLOW_EGRESS`]: the interface that it leaves by.
+    pub ifindex: u32,
     /// Where the client's packets come from, and the answers leave by.
     pub back: Back,
+    pub reserved: u32,
 }
 
 /// The next hop that packets came from: those that go back leave by it as long as it lives and has that

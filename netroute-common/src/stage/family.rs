@@ -107,7 +107,7 @@ pub fn transport_of<F: Family, P: Packet>(packet: &P, at_xdp: bool) -> Option<Tr
 }
 
 #[inline(always)]
-fn is_echo<F: Family, P: Packet>(packet: &P, protocol: u8, at: usize) -> bool {
+pub(super) fn is_echo<F: Family, P: Packet>(packet: &P, protocol: u8, at: usize) -> bool {
     if protocol != F::ICMP {
         return false;
     }
@@ -119,7 +119,7 @@ fn is_echo<F: Family, P: Packet>(packet: &P, protocol: u8, at: usize) -> bool {
 /// The identifier of an echo in the place of ports: a request's in that of the source, a reply's in that of
 /// the destination, the other one 0 (N5).
 #[inline(always)]
-fn echo_ports<F: Family>(icmp: &Icmp) -> (u16, u16) {
+pub(super) fn echo_ports<F: Family>(icmp: &Icmp) -> (u16, u16) {
     let [identifier, _] = icmp.rest;
     if icmp.kind() == F::ECHO_REQUEST { (identifier.get(), 0) } else { (0, identifier.get()) }
 }

@@ -53,24 +53,18 @@ pub fn leave<F: Family, T: Tables + Services + Egress>(tables: &T, decision: Dec
     judged
 }
 
-/// Fills in the question.
+/// Fills in the question: of an answer, what the pod's packets look like; of a Service's flow, where its endpoint is.
 #[inline(always)]
 fn ask<F: Family>(scratch: &mut Scratch<F::Tuple>, decision: Decision) {
-    let Scratch { asked, to, chosen, question, standing, .. } = scratch;
-    let mut tuple = asked.tuple;
-    if decision == Decision::OPENS {
-        tuple = F::Tuple::new(&tuple.source(), &chosen.endpoint, (0, chosen.port), tuple.protocol());
-    } else if standing.reply {
-        // Of an answer, what the pod's packets look like.
-        tuple = to.reversed();
-    }
-    *question = Question {
-        source: tuple.source(),
-        destination: tuple.destination(),
-        port: tuple.ports().1,
-        protocol: tuple.protocol(),
-        has_port: u8::from(decision != Decision::PORTLESS),
+    let Scratch { asked, to, question, standing, .. } = scratch;
+    let tuple = asked.tuple;
+    let (source, destination, port) = match decision {
+        Decision::LEAVES | Decision::PORTLESS => (tuple.source(), tuple.destination(), tuple.ports().1),
+        _ if standing.reply => (to.destination(), tuple.source(), tuple.ports().0),
+        _ => (tuple.source(), to.destination(), to.ports().1),
     };
+    let has_port = u8::from(decision != Decision::PORTLESS);
+    *question = Question { source, destination, port, protocol: tuple.protocol(), has_port };
 }
 
 #[inline(always)]
@@ -106,8 +100,8 @@ fn judge<F: Family, T: Tables + Services + Egress>(
     }
     if matches!(decision, Decision::STALE | Decision::STALE_CHANGES) {
         F::flow(tables, &asked.tuple, |_, flow| {
-            flow.backend = id;
-            flow.generation = default.generation;
+            flow.policy = id;
+            flow.policies = default.generation;
         });
         return decision.unjudged();
     }
@@ -116,29 +110,28 @@ fn judge<F: Family, T: Tables + Services + Egress>(
         ACTION_MASQUERADE => From::Interface,
         _ => From::Policy,
     };
+    scratch.via = if F::VERSION == 4 { policy.group4 } else { policy.group6 };
+    (chosen.policy, chosen.policies) = (id, default.generation);
+    if decision == Decision::PORTLESS {
+        if from != From::Client {
+            tables.count_egress(id, asked.bytes, tables.now(), EgressEvent::Denied);
+            let piece = asked.fragmented;
+            return Decision::refused(if piece { Reason::EgressFragment } else { Reason::EgressProtocol });
+        }
+        tables.count_egress(id, asked.bytes, tables.now(), EgressEvent::Packet);
+        *to = asked.tuple;
+        return Decision::ALLOWED;
+    }
     if decision == Decision::OPENS {
-        // A Service's flow, to an endpoint outside: its way is the route's, as that of its later packets.
-        chosen.policy = id;
+        // A Service's flow, to an endpoint outside.
+        chosen.flags = FLOW_EGRESS;
         if chosen.from == From::Client {
             chosen.from = from;
         }
         return decision;
     }
-    scratch.via = if F::VERSION == 4 { policy.group4 } else { policy.group6 };
-    if decision == Decision::PORTLESS {
-        if from != From::Client {
-            return Decision::refused(Reason::EgressProtocol);
-        }
-        tables.count_egress(id, asked.bytes, tables.now(), EgressEvent::Packet);
-        chosen.policy = id;
-        *to = asked.tuple;
-        return Decision::ALLOWED;
-    }
-    chosen.policy = id;
     opens::<F, T>(tables, (asked, to, chosen), question.destination, (from, FLOW_EGRESS));
     standing.outward = true;
-    chosen.backend = id;
-    chosen.generation = default.generation;
     Decision::OPENS
 }
 

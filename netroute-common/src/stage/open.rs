@@ -5,14 +5,14 @@ use core::hint::black_box;
 use super::answer::Answering;
 use super::family::Family;
 use super::follow::{forget, is_quiet};
-use super::serve::{Asked, Decision, Scratch};
+use super::serve::{Asked, Decision, Scratch, denied};
 use super::stages::NewFlows;
 use super::tuple::Tuple;
 use crate::egress::{Egress, EgressEvent};
 use crate::hash::Hash;
 use crate::layout::egress::{MAX_SNAT_ADDRESSES, SnatAddress};
 use crate::layout::flow::{
-    Back, FLOW_ANSWERED, FLOW_EGRESS, FLOW_INBOUND, FLOW_REPLY, Flow, PeerKey, STATE_OPENING, TOUCH,
+    Back, FLOW_ANSWERED, FLOW_EGRESS, FLOW_REPLY, Flow, PeerKey, STATE_OPENING, TOUCH,
 };
 use crate::layout::route::KIND_SERVICE;
 use crate::layout::service::{
@@ -62,8 +62,9 @@ pub struct Chosen {
     pub from: From,
     /// `FLOW_*` of both entries.
     pub flags: u8,
-    /// Index into `EGRESS_POLICIES`, of what leaves the cluster.
+    /// Index into `EGRESS_POLICIES`, of what leaves the cluster, and the generation of all policies.
     pub policy: u32,
+    pub policies: u32,
     pub peer: PeerKey,
     /// Where a flow that sticks to its path leaves by.
     pub out: Back,
@@ -135,6 +136,7 @@ pub fn choose<F: Family, P: Packet, T: Tables + Services>(
         from,
         flags: 0,
         policy: 0,
+        policies: 0,
         peer: chosen.peer,
         out: Back::default(),
         ifindex: 0,
@@ -211,24 +213,25 @@ fn kept<S: Services>(tables: &S, key: &AffinityKey, front_end: &FrontEnd, now: u
 pub fn enter<F: Answering, T: NewFlows>(tables: &T) -> Decision {
     // The scratch is let go of before each call: what is called takes it up by itself.
     let prepared = F::scratch(tables, |scratch| prepare::<F, T>(tables, scratch));
-    match prepared {
-        Some(Decision::NONE) => {}
-        Some(refused) => return refused,
-        None => return Decision::refused(Reason::TableInconsistent),
+    if let Some(reason) = prepared.unwrap_or(Some(Reason::TableInconsistent)) {
+        return denied::<F, T>(tables, reason);
     }
     let entered = tables.await_answers::<F>()
         || with_another_port::<F, T>(tables)
         || with_a_reclaimed_port::<F, T>(tables);
     if !entered {
-        return Decision::refused(Reason::NoMasqueradePort);
+        return denied::<F, T>(tables, Reason::NoMasqueradePort);
     }
-    let added = F::scratch(tables, |scratch| add::<F, T>(tables, scratch));
-    added.unwrap_or(Decision::refused(Reason::TableInconsistent))
+    let refused = F::scratch(tables, |scratch| add::<F, T>(tables, scratch));
+    match refused.unwrap_or(Some(Reason::TableInconsistent)) {
+        Some(reason) => denied::<F, T>(tables, reason),
+        None => Decision::NONE,
+    }
 }
 
-/// The entry for answers, with the client's own source port if it is one to choose from.
+/// The entry for answers, with the client's own source port if it is one to choose from; or why there is none.
 #[inline(always)]
-fn prepare<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> Decision {
+fn prepare<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> Option<Reason> {
     let Scratch { asked, answers, chosen, flow, .. } = scratch;
     let ifindex = chosen.ifindex;
     let (own_port, front_port) = asked.tuple.ports();
@@ -237,21 +240,21 @@ fn prepare<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F:
     (chosen.first_port, chosen.ports) = if low { LOW_PORTS } else { HIGH_PORTS };
     if chosen.from == From::Policy {
         let Some(own) = address_of_policy::<F, S>(tables, chosen, ifindex) else {
-            return Decision::refused(Reason::EgressNoAddress);
+            return Some(Reason::EgressNoAddress);
         };
         chosen.source = own.address;
         (chosen.first_port, chosen.ports) =
             if low { LOW_MASQUERADE_PORTS } else { (own.first_port, own.ports) };
     } else if chosen.from != From::Client {
         if chosen.from == From::Interface && ifindex == 0 {
-            return Decision::refused(Reason::EndpointUnreachable);
+            return Some(Reason::EndpointUnreachable);
         }
         // Whatever the interface, the pod's answer to an address of the node comes back to this hook.
         let ifindex = if chosen.from == From::Node { 0 } else { ifindex };
         let masquerade = tables.masquerade(ifindex);
         let address = masquerade.and_then(F::masquerade_address);
         let (Some(masquerade), Some(address)) = (masquerade, address) else {
-            return Decision::refused(Reason::NoMasqueradeAddress);
+            return Some(Reason::NoMasqueradeAddress);
         };
         chosen.source = address;
         (chosen.first_port, chosen.ports) =
@@ -269,7 +272,10 @@ fn prepare<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F:
         protocol: asked.tuple.protocol(),
         backend: chosen.backend,
         generation: chosen.generation,
-        service: if chosen.flags & FLOW_EGRESS == 0 { chosen.service } else { ifindex },
+        service: chosen.service,
+        policy: chosen.policy,
+        policies: chosen.policies,
+        ifindex: if chosen.flags & FLOW_EGRESS == 0 { 0 } else { ifindex },
         back: back_to(tables, &chosen.peer),
         ..Flow::default()
     };
@@ -278,7 +284,7 @@ fn prepare<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F:
     let own = as_it_is || own_port.wrapping_sub(chosen.first_port) < chosen.ports;
     let port = if own { own_port } else { chosen.port_at(0) };
     *answers = F::Tuple::new(&chosen.endpoint, &chosen.source, (chosen.port, port), flow.protocol);
-    Decision::NONE
+    None
 }
 
 /// The policy's address for this source on this interface: the same for all flows of the source (RFC 4787
@@ -405,9 +411,9 @@ pub fn reclaim<F: Family, S: Services>(tables: &S) -> bool {
     removed.unwrap_or(false)
 }
 
-/// Adds the entry for the client's packets, behind that for answers.
+/// Adds the entry for the client's packets, behind that for answers; or says why not.
 #[inline(always)]
-fn add<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> Decision {
+fn add<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F::Tuple>) -> Option<Reason> {
     let Scratch { asked, to, answers, chosen, flow, .. } = scratch;
     *to = answers.reversed();
     // SCTP's checksum is over the whole packet and cannot be brought up to date here.
@@ -422,15 +428,20 @@ fn add<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F::Tup
     flow.packets = 1;
     flow.bytes = asked.bytes.into();
     if fits && F::add_flow(tables, Place::Opening, &asked.tuple, flow, true) {
-        match chosen.flags & (FLOW_EGRESS | FLOW_INBOUND) {
-            0 => tables.count_service(chosen.service, asked.bytes, ServiceEvent::NewFlow),
-            FLOW_EGRESS => tables.count_egress(chosen.policy, asked.bytes, asked.now, EgressEvent::NewFlow),
-            _ => {}
+        if chosen.service != 0 {
+            tables.count_service(chosen.service, asked.bytes, ServiceEvent::NewFlow);
         }
-        return Decision::NONE;
+        if chosen.flags & FLOW_EGRESS != 0 {
+            tables.count_egress(chosen.policy, asked.bytes, asked.now, EgressEvent::NewFlow);
+        }
+        return None;
     }
     F::remove_flow(tables, Place::Opening, answers);
-    Decision::refused(if fits { Reason::FlowTableFull } else { Reason::ServiceProtocol })
+    Some(match (fits, chosen.flags & FLOW_EGRESS) {
+        (true, _) => Reason::FlowTableFull,
+        (false, 0) => Reason::ServiceProtocol,
+        (false, _) => Reason::EgressProtocol,
+    })
 }
 
 #[cfg(all(test, feature = "host"))]

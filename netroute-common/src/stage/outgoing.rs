@@ -71,7 +71,12 @@ fn give_up<F: Answering, P: Packet, T: Stages<P>>(
     decision: Decision,
     reason: Reason,
 ) {
-    let _ = carry::<F, P, T>(packet, tables, decision, Decision::refused(reason), 0);
+    let obstacle = Decision::refused(reason);
+    if decision == Decision::ALLOWED {
+        tables.hold::<F>(decision, obstacle, 0);
+    } else {
+        carry::<F, P, T>(packet, tables, decision, obstacle, 0);
+    }
 }
 
 /// The next hop that the kernel sends the packet to; 0 if it is none of ours.

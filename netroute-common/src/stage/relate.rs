@@ -2,13 +2,13 @@
 //! the first. And echo requests to addresses of Services. At TC; XDP leaves them to it.
 
 use super::answer::Answering;
-use super::family::Family;
+use super::family::{Family, echo_ports, is_echo};
 use super::follow::is_quiet;
-use super::serve::{Decision, Scratch, Standing, way_back};
+use super::serve::{Decision, Scratch, Standing, leads_out, way_back};
 use super::translate::{translate_addresses, translate_error};
 use super::tuple::Tuple;
 use crate::layout::flow::{Back, FRAGMENT_LIFETIME, FragmentKey};
-use crate::layout::route::{KIND_NEIGHBOUR, KIND_SERVICE};
+use crate::layout::route::KIND_SERVICE;
 use crate::layout::service::{FRONTEND_ECHO, FrontEndKey, SCOPE_EXTERNAL, SCOPE_INTERNAL};
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
@@ -41,6 +41,7 @@ pub fn relate<F: Answering, P: Packet, S: Services>(
         scratch.asked.tuple = ip.tuple((0, 0), protocol);
         scratch.asked.arrival = arrival;
         scratch.asked.bytes = packet.frame_length();
+        scratch.asked.fragmented = F::fragment(packet).is_some();
         scratch.standing = Standing::default();
         scratch.back = Back::default();
         scratch.via = 0;
@@ -63,7 +64,7 @@ pub fn relate<F: Answering, P: Packet, S: Services>(
 /// What is no flow's and leaves the node.
 #[inline(always)]
 fn unrelated(hook: Hook, destination: u8) -> Decision {
-    let leaves = matches!(hook, Hook::TcPod | Hook::TcOut) && destination == KIND_NEIGHBOUR;
+    let leaves = matches!(hook, Hook::TcPod | Hook::TcOut) && leads_out(destination);
     if leaves { Decision::PORTLESS } else { Decision::NONE }
 }
 
@@ -123,11 +124,15 @@ fn about<F: Answering, P: Packet, S: Services>(
 ) -> Option<Decision> {
     let Scratch { asked, to, back, .. } = scratch;
     let (at, protocol) = F::quoted(packet)?;
-    if !has_ports(protocol) {
+    let ports = if has_ports(protocol) {
+        let ports: &Ports = packet.get(at)?;
+        (ports.source.get(), ports.destination.get())
+    } else if is_echo::<F, P>(packet, protocol, at) {
+        echo_ports::<F>(packet.get(at)?)
+    } else {
         return None;
-    }
-    let ports: &Ports = packet.get(at)?;
-    let sent = packet.get::<F>(F::QUOTED_AT)?.tuple((ports.source.get(), ports.destination.get()), protocol);
+    };
+    let sent = packet.get::<F>(F::QUOTED_AT)?.tuple(ports, protocol);
     if packet.get::<F>(ETH_LEN)?.tuple((0, 0), 0).destination() != sent.source() {
         return None;
     }

@@ -11,10 +11,8 @@ use super::translate::translate;
 use super::tuple::Tuple;
 use crate::egress::{Egress, EgressEvent};
 use crate::layout::egress::DEFAULT_POLICY;
-use crate::layout::flow::{
-    Back, FLOW_EGRESS, FLOW_INBOUND, FLOW_REPLY, Flow, Fragment, FragmentKey, PeerKey,
-};
-use crate::layout::route::{KIND_LOCAL, KIND_NEIGHBOUR, KIND_SERVICE};
+use crate::layout::flow::{Back, FLOW_EGRESS, FLOW_REPLY, Flow, Fragment, FragmentKey, PeerKey};
+use crate::layout::route::{KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_SERVICE, KIND_UNRESOLVED};
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::{Place, ServiceEvent, Services};
@@ -51,7 +49,8 @@ pub struct Scratch<A> {
 pub struct Standing {
     /// An answer.
     pub reply: bool,
-    /// Let out by an egress policy: what stands in its way is the kernel's to see, with the packet as it came.
+    /// Let out by an egress policy, to where it was going anyway: what stands in its way is the kernel's to see,
+    /// with the packet as it came.
     pub outward: bool,
     pub zero: [u8; 2],
 }
@@ -201,7 +200,7 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services + Egress>(
         *back = Back::default();
         chosen.peer = peer_of::<P>(packet, arrival);
         // No front end has such an address.
-        if destination == KIND_NEIGHBOUR {
+        if leads_out(destination) {
             return Decision::LEAVES;
         }
         asked.now = tables.now();
@@ -218,6 +217,12 @@ pub fn decide<F: Family, P: Packet, T: Tables + Services + Egress>(
     decision.unwrap_or(Decision::refused(Reason::TableInconsistent))
 }
 
+/// Whether a destination of this kind may be outside of the cluster.
+#[inline(always)]
+pub(super) fn leads_out(destination: u8) -> bool {
+    matches!(destination, KIND_NEIGHBOUR | KIND_UNRESOLVED | KIND_KERNEL)
+}
+
 /// What the entry of its flow makes of a packet.
 #[inline(always)]
 fn follow<F: Family, P: Packet, T: Tables + Services + Egress>(
@@ -232,13 +237,15 @@ fn follow<F: Family, P: Packet, T: Tables + Services + Egress>(
     if begins_anew(flow, asked.tcp) || is_quiet(flow, timers, now) || endpoint_is_gone(tables, flow) {
         return Decision::OVER;
     }
-    let outward = !asked.arrival.at_xdp::<P>() && flow.flags & (FLOW_EGRESS | FLOW_REPLY) == FLOW_EGRESS;
-    if outward && path_is_gone(tables, flow, asked.arrival) {
+    let let_out = !asked.arrival.at_xdp::<P>() && flow.flags & (FLOW_EGRESS | FLOW_REPLY) == FLOW_EGRESS;
+    if let_out && path_is_gone(tables, flow, asked.arrival) {
         return Decision::OVER;
     }
+    let outward = let_out && flow.service == 0;
     if outward && asked.arrival.hook == Hook::TcPod && flow.back.next_hop == 0 {
-        // Only the kernel knows the neighbour.
-        return Decision::refused(Reason::NeighbourUnresolved);
+        // Only the kernel knows the neighbour; and it may know a way that nobody watches.
+        let strays = asked.destination == KIND_KERNEL && flow.source != asked.tuple.source();
+        return Decision::refused(if strays { Reason::EgressUnmanaged } else { Reason::NeighbourUnresolved });
     }
     standing.reply = flow.flags & FLOW_REPLY != 0;
     standing.outward = outward;
@@ -265,7 +272,7 @@ pub fn way_back(flow: &Flow) -> Back {
     if flow.flags & (FLOW_REPLY | FLOW_EGRESS) == 0 { Back::default() } else { flow.back }
 }
 
-/// Counts a packet of a flow for its Service or its policy.
+/// Counts a packet of a flow for its Service and its policy.
 #[inline(always)]
 fn count<T: Services + Egress>(
     tables: &T,
@@ -274,10 +281,11 @@ fn count<T: Services + Egress>(
     now: u64,
     (of_service, of_policy): (ServiceEvent, EgressEvent),
 ) {
-    match flow.flags & (FLOW_EGRESS | FLOW_INBOUND) {
-        0 => tables.count_service(flow.service, bytes, of_service),
-        FLOW_EGRESS => tables.count_egress(flow.backend, bytes, now, of_policy),
-        _ => {}
+    if flow.service != 0 {
+        tables.count_service(flow.service, bytes, of_service);
+    }
+    if flow.flags & FLOW_EGRESS != 0 {
+        tables.count_egress(flow.policy, bytes, now, of_policy);
     }
 }
 
@@ -288,7 +296,7 @@ fn path_is_gone<T: Tables>(tables: &T, flow: &Flow, arrival: Arrival) -> bool {
     let Back { next_hop, mac, .. } = flow.back;
     if next_hop == 0 {
         // Only the kernel knows the neighbour: by that NIC, or not at all.
-        return arrival.hook == Hook::TcOut && flow.service != arrival.ifindex;
+        return arrival.hook == Hook::TcOut && flow.ifindex != arrival.ifindex;
     }
     tables.next_hop(next_hop).is_none_or(|hop| hop.alive == 0 || hop.destination_mac != mac)
 }
@@ -296,7 +304,7 @@ fn path_is_gone<T: Tables>(tables: &T, flow: &Flow, arrival: Arrival) -> bool {
 /// Whether policies have changed since the flow was let out.
 #[inline(always)]
 fn is_stale<E: Egress>(tables: &E, flow: &Flow) -> bool {
-    tables.policy(DEFAULT_POLICY).is_some_and(|policy| policy.generation != flow.generation)
+    tables.policy(DEFAULT_POLICY).is_some_and(|policy| policy.generation != flow.policies)
 }
 
 /// Who handed the packet over.
@@ -310,7 +318,8 @@ fn peer_of<P: Packet>(packet: &P, arrival: Arrival) -> PeerKey {
 #[inline(always)]
 fn endpoint_is_gone<T: Services>(tables: &T, flow: &Flow) -> bool {
     flow.protocol != PROTOCOL_TCP
-        && flow.flags & (FLOW_REPLY | FLOW_EGRESS | FLOW_INBOUND) == 0
+        && flow.flags & FLOW_REPLY == 0
+        && flow.service != 0
         && tables.backend(flow.backend).is_none_or(|backend| backend.generation != flow.generation)
 }
 
@@ -334,10 +343,17 @@ pub fn hold<F: Family, T: Tables + Services + Egress>(
     if let Some(reason) = obstacle.refusal() {
         // These are answered by the packet as it came; XDP leaves the others to TC.
         let as_it_came = matches!(reason, Reason::TtlExpired | Reason::Truncated | Reason::ServiceTooBig);
-        let stays = F::scratch(tables, |Scratch { asked, standing, .. }| {
-            asked.arrival.hook == Hook::XdpNic || standing.outward
-        });
-        if stays.unwrap_or(true) || as_it_came {
+        let (stays, strays) = F::scratch(tables, |Scratch { asked, standing, chosen, .. }| {
+            let translated = decision == Decision::OPENS && chosen.from != From::Client;
+            let strays = standing.outward && translated && reason == Reason::KernelRoute;
+            (asked.arrival.hook == Hook::XdpNic || standing.outward, strays)
+        })
+        .unwrap_or((true, false));
+        if strays {
+            // There is no hook where the kernel's way leads.
+            return denied::<F, T>(tables, Reason::EgressUnmanaged);
+        }
+        if stays || as_it_came {
             give_back::<F, T>(tables, decision);
             return obstacle;
         }
@@ -379,6 +395,17 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
         if obstacle == Decision::NONE { Decision::NONE } else { Decision::refused(Reason::Translated) }
     });
     carried.unwrap_or(Decision::refused(Reason::TableInconsistent))
+}
+
+/// What opens a flow and goes no further counts for its policy, if it has one.
+#[inline(always)]
+pub(super) fn denied<F: Family, T: Services + Egress>(tables: &T, reason: Reason) -> Decision {
+    F::scratch(tables, |Scratch { asked, chosen, .. }| {
+        if chosen.flags & FLOW_EGRESS != 0 {
+            tables.count_egress(chosen.policy, asked.bytes, asked.now, EgressEvent::Denied);
+        }
+    });
+    Decision::refused(reason)
 }
 
 /// Notes the interface that a new flow leaves by, and the next hop for one that sticks to it.

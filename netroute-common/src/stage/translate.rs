@@ -87,9 +87,16 @@ pub fn translate_error<F: Family, P: Packet>(
     let outer = packet.get::<F>(ETH_LEN)?.tuple((0, 0), 0);
     let (old, new) = (key.ports(), to.ports());
     let ports = Delta::default().replace(old.0, new.0).replace(old.1, new.1);
-    let written: &mut Ports = packet.get_mut(at)?;
-    written.source = Be16::new(new.1);
-    written.destination = Be16::new(new.0);
+    if key.protocol() == F::ICMP {
+        let icmp: &mut Icmp = packet.get_mut(at)?;
+        let [identifier, _] = &mut icmp.rest;
+        // The other one is 0.
+        *identifier = Be16::new(new.0 | new.1);
+    } else {
+        let written: &mut Ports = packet.get_mut(at)?;
+        written.source = Be16::new(new.1);
+        written.destination = Be16::new(new.0);
+    }
     // The sum over both is the same backwards.
     let quoted_changed = key.addresses_changed(to);
     *becomes = to.reversed();

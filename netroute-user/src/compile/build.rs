@@ -247,7 +247,9 @@ impl<'a> Builder<'a> {
             None if self.interfaces.is_nic(link.index) => return Way::Fixed(KIND_UNRESOLVED),
             _ => return Way::Fixed(KIND_KERNEL),
         };
-        resolved.map_or(Way::Fixed(KIND_KERNEL), |resolved| Way::NextHop(resolved.id, resolved.health))
+        // No room for it: the kernel sends it on, out of the same interface.
+        let full = if self.interfaces.is_nic(link.index) { KIND_UNRESOLVED } else { KIND_KERNEL };
+        resolved.map_or(Way::Fixed(full), |resolved| Way::NextHop(resolved.id, resolved.health))
     }
 
     /// Neighbours on connected networks: one host route each, so that the answer is complete.

@@ -11,6 +11,7 @@ use super::image::{Destination, Destinations};
 use super::room::Room;
 use super::sources::{Owner, Sources};
 use crate::compile::Inputs;
+use crate::desired::service::Skipped;
 
 const CLUSTER: RuleSet = RuleSet { first: 0, count: 0, flags: 0 };
 const PODS: RuleSet = RuleSet { flags: PREFIX_PODS, ..CLUSTER };
@@ -50,11 +51,22 @@ pub(super) fn destinations(inputs: &Inputs<'_>, sources: &Sources, room: &mut Ro
     let pods = sources.addresses.iter().filter(|(_, owner, _)| *owner == Owner::Pod);
     let pods = sources.unknown.iter().chain(pods.map(|(address, ..)| address));
     found.extend(pods.filter(|address| !of_pods(address)).map(|address| (Destination::from(*address), PODS)));
+    // Another proxy translates them behind this node's hooks.
+    let services_elsewhere = inputs
+        .desired
+        .cluster
+        .services
+        .values()
+        .filter(|service| service.skipped == Some(Skipped::OtherProxy));
+    let elsewhere = services_elsewhere.flat_map(|service| &service.cluster_ips);
     let internal =
         |address: &IpAddr| services.iter().chain(&settings.node_cidrs).any(|prefix| prefix.contains(address));
     let nodes = inputs.desired.cluster.nodes.values().flat_map(|node| &node.addresses);
     found.extend(
-        nodes.filter(|address| !internal(address)).map(|address| (Destination::from(*address), CLUSTER)),
+        nodes
+            .chain(elsewhere)
+            .filter(|address| !internal(address))
+            .map(|address| (Destination::from(*address), CLUSTER)),
     );
     let mut entries = Destinations::new();
     for (destination, set) in found {
