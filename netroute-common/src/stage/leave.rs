@@ -166,6 +166,7 @@ fn enter_pod<F: Family, T: Services + Egress>(tables: &T, scratch: &mut Scratch<
     if reset || tables.identity(&pod).is_none() || of_cluster(tables, &client).is_some() {
         return Decision::NONE;
     }
+    (chosen.policy, chosen.policies) = (DEFAULT_POLICY, 0);
     opens::<F, T>(tables, (asked, to, chosen), pod, (From::Client, FLOW_INBOUND));
     Decision::OPENS
 }
