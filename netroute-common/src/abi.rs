@@ -81,7 +81,7 @@ pub const SOCKET_PROGRAMS: [&str; 8] = [
 /// Default capacities; the agent's configuration overrides them (`limits`).
 pub const DEFAULT_ROUTES4: u32 = 262_144;
 /// 2 KiB each.
-pub const DEFAULT_BLOCKS4: u32 = 8_192;
+pub const DEFAULT_BLOCKS4: u32 = 7_168;
 pub const DEFAULT_ROUTES6: u32 = 131_072;
 pub const DEFAULT_GROUPS: u32 = 4_096;
 pub const DEFAULT_NEXTHOPS: u32 = 4_096;

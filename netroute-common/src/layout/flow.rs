@@ -70,11 +70,9 @@ pub struct Flow {
     /// Of [`FLOW_EGRESS`]: index into `EGRESS_POLICIES`, and the generation of all policies that let it out.
     pub policy: u32,
     pub policies: u32,
-    /// Of [`FLOW_EGRESS`]: the interface that it leaves by.
-    pub ifindex: u32,
-    /// Where the client's packets come from, and the answers leave by.
+    /// Where the client's packets come from, and the answers leave by; of [`FLOW_EGRESS`] where the client's packets
+    /// leave by.
     pub back: Back,
-    pub reserved: u32,
 }
 
 /// The next hop that packets came from: those that go back leave by it as long as it lives and has that
@@ -86,9 +84,28 @@ pub struct Flow {
 pub struct Back {
     /// Index into `NEXTHOPS`; 0 for none: the route is asked.
     pub next_hop: u32,
-    /// Its number may stand for another one day.
+    /// Its number may stand for another one day. Without a next hop the index of an interface, whose neighbours
+    /// only the kernel knows, or zeros.
     pub mac: [u8; 6],
     pub zero: [u8; 2],
+}
+
+impl Back {
+    /// By an interface, whose neighbours only the kernel knows.
+    #[inline(always)]
+    #[must_use]
+    pub fn by_interface(ifindex: u32) -> Self {
+        let [a, b, c, d] = ifindex.to_ne_bytes();
+        Self { next_hop: 0, mac: [a, b, c, d, 0, 0], zero: [0; 2] }
+    }
+
+    /// Of a way without a next hop.
+    #[inline(always)]
+    #[must_use]
+    pub fn interface(&self) -> u32 {
+        let [a, b, c, d, ..] = self.mac;
+        u32::from_ne_bytes([a, b, c, d])
+    }
 }
 
 /// Key of `PEERS`: who hands packets to this node, of either IP version. The value is an index into

@@ -275,7 +275,6 @@ fn prepare<F: Family, S: Services + Egress>(tables: &S, scratch: &mut Scratch<F:
         service: chosen.service,
         policy: chosen.policy,
         policies: chosen.policies,
-        ifindex: if chosen.flags & FLOW_EGRESS == 0 { 0 } else { ifindex },
         back: back_to(tables, &chosen.peer),
         ..Flow::default()
     };

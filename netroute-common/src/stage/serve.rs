@@ -296,7 +296,7 @@ fn path_is_gone<T: Tables>(tables: &T, flow: &Flow, arrival: Arrival) -> bool {
     let Back { next_hop, mac, .. } = flow.back;
     if next_hop == 0 {
         // Only the kernel knows the neighbour: by that NIC, or not at all.
-        return arrival.hook == Hook::TcOut && flow.ifindex != arrival.ifindex;
+        return arrival.hook == Hook::TcOut && flow.back.interface() != arrival.ifindex;
     }
     tables.next_hop(next_hop).is_none_or(|hop| hop.alive == 0 || hop.destination_mac != mac)
 }
@@ -418,8 +418,8 @@ fn leaves_by<A, T: Tables>(tables: &T, scratch: &mut Scratch<A>, next_hop: u32) 
             chosen.ifindex = hop.ifindex;
         }
         None => {
-            chosen.out = Back::default();
             chosen.ifindex = if asked.arrival.hook == Hook::TcOut { asked.arrival.ifindex } else { 0 };
+            chosen.out = Back::by_interface(chosen.ifindex);
         }
     }
     if chosen.flags & FLOW_EGRESS != 0 {

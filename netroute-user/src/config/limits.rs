@@ -15,7 +15,7 @@ pub(super) struct LimitsEntry {
     /// IPv4 prefixes, the kernel's own included. Default 262144.
     routes4: Option<u32>,
     /// Blocks of the IPv4 fast lookup, 2 KiB each: one for each /16 that holds longer prefixes, and
-    /// one for each /24 that does. Prefixes beyond are looked up in the trie. Default 8192.
+    /// one for each /24 that does. Prefixes beyond are looked up in the trie. Default 7168.
     blocks4: Option<u32>,
     /// IPv6 prefixes, the kernel's own included. Default 131072.
     routes6: Option<u32>,

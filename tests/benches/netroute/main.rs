@@ -6,6 +6,7 @@
 mod baseline;
 mod baseline_rules;
 mod control_plane;
+mod egress;
 mod failover;
 mod fib;
 mod generator;

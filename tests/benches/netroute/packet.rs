@@ -8,7 +8,7 @@ use etherparse::{IpNumber, Ipv4Header, NetHeaders, PacketBuilder, PacketHeaders,
 /// The NIC that all packets come in on.
 pub const NIC_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0b];
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
-const SOURCE4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+pub const SOURCE4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 const SOURCE6: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 5);
 pub const TTL: u8 = 64;
 const PAYLOAD: [u8; 32] = [0xa5; 32];

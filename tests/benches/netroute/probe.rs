@@ -20,6 +20,7 @@ use crate::packet;
 pub const XDP_PASS: u32 = 2;
 pub const XDP_TX: u32 = 3;
 pub const XDP_REDIRECT: u32 = 4;
+pub const TC_ACT_SHOT: u32 = 2;
 pub const TC_ACT_UNSPEC: u32 = u32::MAX;
 pub const TC_ACT_REDIRECT: u32 = 7;
 

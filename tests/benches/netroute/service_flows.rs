@@ -1,4 +1,5 @@
-//! Established flows of a Service whose endpoint is on another node, for test runs.
+//! Established flows of a Service whose endpoint is on another node, and of what leaves the cluster, for test
+//! runs.
 //!
 //! The product opens them, by the first packets of each. Then the front end is taken away: what is
 //! forwarded from then on, is so by the entry of its flow.
@@ -23,6 +24,7 @@ use netroute_user::compile::services::image::{ServiceImage, mapped};
 use netroute_user::load::testrun::{SkbContext, TestBed};
 use netroute_user::plan::diff;
 
+use crate::egress;
 use crate::packet::{self, Segment};
 use crate::probe::{self, Kind, Probe};
 use crate::stage::{Stage, Way, limits};
@@ -65,6 +67,20 @@ pub const V6: Cast = Cast {
     router: IpAddr::V6(Ipv6Addr::new(0xfd10, 0, 1, 0, 0, 0, 0, 1)),
 };
 
+/// What leaves the cluster, masqueraded; to no Service.
+pub const EGRESS4: Cast = Cast { front: V4.endpoint, ..V4 };
+
+impl Cast {
+    fn is_egress(self) -> bool {
+        self.front == self.endpoint
+    }
+
+    /// The port of what the client's packets become.
+    fn endpoint_port(self) -> u16 {
+        if self.is_egress() { FRONT_PORT } else { ENDPOINT_PORT }
+    }
+}
+
 /// Flows that are established, and the frames that come next in them.
 pub struct ServiceFlows {
     pub bed: Rc<TestBed>,
@@ -105,8 +121,10 @@ impl ServiceFlows {
     /// Makes sure that this is what the endpoint should get.
     pub fn verify(&self, frame: &[u8]) -> Result<()> {
         let (source, destination) = packet::ends(frame)?;
-        ensure!(destination == SocketAddr::new(self.cast.endpoint, ENDPOINT_PORT), "sent to {destination}");
-        let from = if self.hook == Hook::XdpNic { self.cast.router } else { self.cast.client };
+        let endpoint = SocketAddr::new(self.cast.endpoint, self.cast.endpoint_port());
+        ensure!(destination == endpoint, "sent to {destination}");
+        let masqueraded = self.hook == Hook::XdpNic || self.cast.is_egress();
+        let from = if masqueraded { self.cast.router } else { self.cast.client };
         let ports = FIRST_CLIENT_PORT..FIRST_CLIENT_PORT + COUNT;
         ensure!(source.ip() == from && ports.contains(&source.port()), "sent from {source}");
         ensure!(packet::is_valid(frame, packet::TTL - 1), "forwarded with a wrong TTL or checksum");
@@ -159,7 +177,8 @@ fn image(stage: &Stage, cast: Cast, protocol: u8) -> Image {
     let mut image = stage.image(&[], &[], Way::Out);
     let to = |group: u32| Route { group, stats: UNCOUNTED };
     let out = to(FIRST_FREE_ID);
-    let fixed = [(cast.front, to(KIND_SERVICE.into())), (cast.router, to(KIND_LOCAL.into()))];
+    let front = if cast.is_egress() { out } else { to(KIND_SERVICE.into()) };
+    let fixed = [(cast.front, front), (cast.router, to(KIND_LOCAL.into()))];
     for (address, route) in [(cast.client, out), (cast.endpoint, out)].into_iter().chain(fixed) {
         match address {
             IpAddr::V4(address) => drop(image.routes4.insert(address.into(), route)),
@@ -168,7 +187,8 @@ fn image(stage: &Stage, cast: Cast, protocol: u8) -> Image {
     }
     image.build_strides(limits(ROUTES), &Image::default());
     let key = FrontEndKey { address: mapped(cast.front), port: FRONT_PORT, protocol, scope: SCOPE_EXTERNAL };
-    let front_end = FrontEnd { block: 0, size: 1, flags: FRONTEND_MASQUERADE, ..FrontEnd::default() };
+    let flags = FRONTEND_MASQUERADE;
+    let front_end = FrontEnd { service: 1, block: 0, size: 1, flags, ..FrontEnd::default() };
     let front_ends = BTreeMap::from([
         (key, front_end),
         (FrontEndKey { scope: SCOPE_INTERNAL, ..key }, FrontEnd { flags: 0, ..front_end }),
@@ -188,6 +208,10 @@ fn image(stage: &Stage, cast: Cast, protocol: u8) -> Image {
         timers: Some(Timers::DEFAULT),
         ..ServiceImage::default()
     };
+    if cast.is_egress() {
+        image.services.front_ends.clear();
+        image.egress = egress::masquerade([cast.client]);
+    }
     image
 }
 

@@ -7,8 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::xdp::DevMap;
 use netroute_common::verdict::{Hook, Reason};
+use netroute_user::apply::apply;
+use netroute_user::compile::image::Image;
 use netroute_user::load::testrun::TestBed;
+use netroute_user::plan::diff;
 
+use crate::egress;
 use crate::fib;
 use crate::packet;
 use crate::probe::{self, Flows, Kind, Probe, Sample};
@@ -61,6 +65,7 @@ fn measure(object: &Path) -> Result<Vec<Row>> {
     plan.ways()?;
     plan.passes()?;
     plan.services()?;
+    plan.policies()?;
     plan.fib()?;
     let Plan { rows: planned, .. } = plan;
     let (names, probes): (Vec<_>, Vec<_>) = planned
@@ -237,6 +242,7 @@ impl Plan<'_> {
         for (id, cast, hook, kind, tcp, by) in [
             ("xdp.service4.4k", service_flows::V4, nic, Kind::Xdp, true, FLOW4_XDP),
             ("tc.service4.4k", service_flows::V4, pod, tc, true, FLOW4_TC),
+            ("tc.egress4.4k", service_flows::EGRESS4, pod, tc, true, FLOW4_TC),
             ("xdp.service6.4k", service_flows::V6, nic, Kind::Xdp, true, FLOW6_XDP),
             ("xdp.service4-udp.4k", service_flows::V4, nic, Kind::Xdp, false, FLOW4_XDP),
         ] {
@@ -254,9 +260,27 @@ impl Plan<'_> {
             let probe = flows.probe(self.object, kind, forwarded)?;
             let sample = judged(&probe, &flows.bed, hook, Reason::Forwarded)?;
             flows.verify(&sample.frame).with_context(|| id.to_owned())?;
-            let title =
-                format!("Service, 4096 established {} flows, {what}", if tcp { "TCP" } else { "UDP" });
+            let of = if id == "tc.egress4.4k" { "masqueraded by policy" } else { "Service" };
+            let title = format!("{of}, 4096 established {} flows, {what}", if tcp { "TCP" } else { "UDP" });
             self.add(id, title, probe, Some(by));
+        }
+        Ok(())
+    }
+
+    /// What policies say of a packet of no flow, by themselves: one that is denied stays as it is.
+    fn policies(&mut self) -> Result<()> {
+        for (policies, name) in [(1, "1"), (1_000, "1k")] {
+            let prefixes = tables::prefixes4(policies);
+            let [there] = tables::destinations4(&prefixes, 1)[..] else { bail!("not one destination") };
+            let mut bed = self.stage.empty_bed(policies)?;
+            let mut image = self.stage.image(&prefixes, &[], Way::Out);
+            image.egress = egress::denied(packet::SOURCE4.into(), &prefixes);
+            apply(&diff(&Image::default(), &image), &mut bed.store).context("cannot fill the maps")?;
+            let (bed, frame) = (Rc::new(bed), packet::frame4(there)?);
+            let probe = Probe::product(&bed, Hook::TcPod, self.tc(), frame, probe::TC_ACT_SHOT)?;
+            judged(&probe, &bed, Hook::TcPod, Reason::EgressDenied)?;
+            let title = format!("IPv4, TC from a pod, denied by one of {name} policies for as many prefixes");
+            self.add(format!("tc.denied4.{name}"), title, probe, None);
         }
         Ok(())
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::xdp::DevMap;
@@ -13,7 +15,7 @@ use netroute_common::layout::route::{
     FIRST_FREE_ID, FIRST_OWN_STATS, Group, KIND_NEIGHBOUR, MAX_MEMBERS, Member, NextHop, Route,
 };
 use netroute_tests::namespace::{ifindex, mac, sh};
-use netroute_tests::netns::ip_batch;
+use netroute_tests::netns::{feed, ip_batch};
 use netroute_user::apply::{MapStore as _, apply};
 use netroute_user::compile::image::{Image, Limits};
 use netroute_user::load::object::bpf_object;
@@ -22,6 +24,8 @@ use netroute_user::plan::diff;
 
 use super::{BPFFS, services};
 use crate::baseline::Tool;
+use crate::egress;
+use crate::generator::SOURCE;
 use crate::sink::loader;
 
 /// The router's own on the far wire.
@@ -42,8 +46,12 @@ pub enum Kind {
     Tc,
     /// The product on a pod's veth.
     Pod,
+    /// The product on a pod's veth, with an egress policy that masquerades.
+    Egress,
     /// The kernel's own forwarding.
     Kernel,
+    /// The kernel, and nftables that masquerades.
+    Masquerade,
     /// An XDP program that asks the kernel's FIB.
     Fib,
     /// The kernel with the rules of this many Services.
@@ -63,12 +71,14 @@ pub struct Ports {
 
 impl Kind {
     /// All that route, with row id and title.
-    pub const ROUTERS: [(Self, &'static str, &'static str); 6] = [
+    pub const ROUTERS: [(Self, &'static str, &'static str); 8] = [
         (Self::Direct, "path.direct", "generator to sink, no router"),
         (Self::Xdp, "path.xdp", "route by netroute, XDP"),
         (Self::Tc, "path.tc", "route by netroute, XDP leaves it to TC"),
         (Self::Pod, "path.pod", "route by netroute, TC on a pod's veth"),
         (Self::Kernel, "path.kernel", "route by the kernel"),
+        (Self::Egress, "path.egress", "from a pod, masqueraded by netroute"),
+        (Self::Masquerade, "path.masquerade", "masqueraded by the kernel with nftables"),
         (Self::Fib, "path.fib", "route by XDP with bpf_fib_lookup"),
     ];
 
@@ -76,8 +86,14 @@ impl Kind {
     pub fn install(self, ports: &Ports, prefixes: &[Ipv4Net], object: &Path) -> Result<()> {
         match self {
             Self::Direct => Ok(()),
-            Self::Xdp | Self::Tc | Self::Pod | Self::Netroute(_) => self.netroute(ports, prefixes),
+            Self::Xdp | Self::Tc | Self::Pod | Self::Egress | Self::Netroute(_) => {
+                self.netroute(ports, prefixes)
+            }
             Self::Kernel => routes(prefixes),
+            Self::Masquerade => {
+                routes(prefixes)?;
+                masquerade()
+            }
             Self::Fib => {
                 routes(prefixes)?;
                 fib(ports, object)
@@ -107,7 +123,13 @@ impl Kind {
         let loaded = Loader::new(bpf_object(), &folder, limits).open()?;
         let mut store = loaded.store()?;
         apply(&diff(&store.read()?, &self.image(ports, prefixes)?), &mut store)?;
-        let (nics, pods) = if self == Self::Pod { (vec![], vec![pod]) } else { (vec![near], vec![]) };
+        // What leaves is judged once more at the other NIC, as on a node.
+        let far = NicDevice { ifindex: ports.far, name: "eth1".into(), mac: ports.far_mac };
+        let (nics, pods) = match self {
+            Self::Egress => (vec![far], vec![pod]),
+            Self::Pod => (vec![], vec![pod]),
+            _ => (vec![near], vec![]),
+        };
         let Switched { attachments: _, refused, sockets_refused: _ } =
             loaded.switch_programs(&nics, &pods)?;
         ensure!(refused.is_empty(), "{refused:?}");
@@ -140,8 +162,13 @@ impl Kind {
             ports: BTreeMap::from([(0, ports.far)]),
             ..Image::default()
         };
-        if let Self::Netroute(services) = self {
-            services::add(&mut image, services, ports.far, ADDRESS)?;
+        match self {
+            Self::Netroute(services) => services::add(&mut image, services, ports.far, ADDRESS)?,
+            Self::Egress => {
+                services::add(&mut image, 0, ports.far, ADDRESS)?;
+                image.egress = egress::masquerade(sources());
+            }
+            _ => {}
         }
         let numbers = image.routes4.iter();
         let numbers =
@@ -172,6 +199,19 @@ impl Ports {
             next_mac,
         })
     }
+}
+
+/// Of all of the generator's packets.
+fn sources() -> impl Iterator<Item = IpAddr> {
+    let [a, b, _, d] = SOURCE.octets();
+    (0..=u8::MAX).map(move |c| Ipv4Addr::new(a, b, c, d).into())
+}
+
+fn masquerade() -> Result<()> {
+    let rules = "table ip nat {
+         chain postrouting { type nat hook postrouting priority srcnat; oifname \"eth1\" masquerade; }
+       }\n";
+    feed(Command::new("nft").args(["-f", "-"]), rules).context("cannot load the rule that masquerades")
 }
 
 fn routes(prefixes: &[Ipv4Net]) -> Result<()> {
