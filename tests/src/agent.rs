@@ -293,7 +293,7 @@ impl Agent {
         Ok(if unknown { "tc-nic" } else { "xdp-nic" })
     }
 
-    /// The value of a metric without labels.
+    /// The value of a metric without labels, or with those in the name.
     pub fn metric(&self, name: &str) -> Result<u64> {
         let text = self.node.ns.run(|| {
             let mut stream = TcpStream::connect(METRICS)?;
@@ -302,7 +302,11 @@ impl Agent {
             stream.read_to_string(&mut text)?;
             Ok(text)
         })?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("{} "));
+        let value = |line: &str| -> Option<String> {
+            let rest = line.strip_prefix(name)?;
+            Some(rest.strip_prefix("{} ").or(rest.strip_prefix(' '))?.to_owned())
+        };
+        let line = text.lines().find_map(value);
         Ok(line.with_context(|| format!("no metric {name} in\n{text}"))?.trim().parse()?)
     }
 }

@@ -169,6 +169,7 @@ fn flows(agent: &Agent) -> Vec<FlowTableView> {
         map: (*map).to_owned(),
         family: if map.ends_with('4') { "IPv4" } else { "IPv6" }.to_owned(),
         states: fill.states.clone(),
+        translated: fill.translated.clone(),
         capacity: fill.capacity,
     };
     agent.pass.tables.iter().map(view).collect()

@@ -1,7 +1,7 @@
 //! Services and their flows, as they go over the socket.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,8 +75,10 @@ pub struct FlowView {
     pub endpoint: SocketAddr,
     /// What the endpoint sees as its client, if that is not the client.
     pub masquerade: Option<SocketAddr>,
-    /// Empty if the Service is not there any more.
+    /// Empty if it is to no Service, or to one that is not there any more.
     pub service: String,
+    /// The egress policy that let it out; empty for what does not leave the cluster.
+    pub policy: String,
     pub state: FlowState,
     /// From the client.
     pub packets: u64,
@@ -113,6 +115,8 @@ pub struct FlowTableView {
     pub family: String,
     /// Entries, two for each flow, when they were last counted.
     pub states: BTreeMap<FlowState, u32>,
+    /// Flows by the address of this node that their packets leave with.
+    pub translated: BTreeMap<IpAddr, u32>,
     pub capacity: u32,
 }
 

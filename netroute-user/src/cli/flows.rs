@@ -64,7 +64,10 @@ fn list_text(view: &FlowsView, colours: bool) -> String {
         ];
         let service = one_line(&flow.service);
         let note = masquerade.map(|source| format!("masqueraded to {source}"));
-        let notes = Some(service.into_owned()).filter(|name| !name.is_empty()).into_iter().chain(note);
+        let policy = Some(&flow.policy).filter(|name| !name.is_empty());
+        let policy = policy.map(|name| format!("policy {}", one_line(name)));
+        let service = Some(service.into_owned()).filter(|name| !name.is_empty());
+        let notes = service.into_iter().chain(policy).chain(note);
         table.row(cells, &notes.collect::<Vec<_>>().join(", "));
     }
     let mut text = table.render();
@@ -91,6 +94,7 @@ mod tests {
             endpoint: "10.244.1.5:8080".parse().unwrap(),
             masquerade: Some("192.168.20.2:61000".parse().unwrap()),
             service: "default/web".into(),
+            policy: "cameras".into(),
             state: FlowState::Established,
             packets: 12,
             bytes: 2048,
@@ -98,13 +102,14 @@ mod tests {
             reply_bytes: 9,
             idle_seconds: 61,
         };
-        let plain = FlowView { masquerade: None, service: String::new(), ..flow.clone() };
+        let plain =
+            FlowView { masquerade: None, service: String::new(), policy: String::new(), ..flow.clone() };
         let text = list_text(&FlowsView { flows: vec![flow, plain], total: 5 }, false);
         assert_eq!(
             text,
             "PROTOCOL  CLIENT          FRONT END      ENDPOINT         STATE        PACKETS  BYTES  REPLIES  BYTES   IDLE\n\
              TCP       10.0.0.1:40000  10.96.0.10:80  10.244.1.5:8080  established       12  2.0Ki       10     9B  1m 1s\n    \
-             default/web, masqueraded to 192.168.20.2:61000\n\
+             default/web, policy cameras, masqueraded to 192.168.20.2:61000\n\
              TCP       10.0.0.1:40000  10.96.0.10:80  10.244.1.5:8080  established       12  2.0Ki       10     9B  1m 1s\n\
              3 more are not shown: name a --service or a --client, or raise --limit\n"
         );

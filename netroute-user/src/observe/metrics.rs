@@ -94,6 +94,9 @@ pub fn text(sample: &Sample) -> Result<String, std::fmt::Error> {
 }
 
 mod collector {
+    use std::collections::BTreeMap;
+    use std::net::IpAddr;
+
     use prometheus_client::collector;
     use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
     use prometheus_client::metrics::MetricType;
@@ -260,6 +263,15 @@ mod collector {
                 (labels(table).into_iter().chain([state]).collect(), u64::from(*entries))
             })
         });
+        let mut translated: BTreeMap<IpAddr, u64> = BTreeMap::new();
+        for (address, flows) in tables.iter().flat_map(|table| &table.translated) {
+            let sum = translated.entry(*address).or_default();
+            *sum = sum.saturating_add(u64::from(*flows));
+        }
+        let translated =
+            translated.iter().map(|(address, flows)| (vec![("address", address.to_string())], *flows));
+        let help = "Flows that leave with each address of this node in the place of their client's";
+        gauges(encoder, "flow_translated", help, translated.collect())?;
         gauges(encoder, "flow_entries", "Entries of the flow tables, two for each flow", entries.collect())?;
         let capacities = tables.iter().map(|table| (labels(table), u64::from(table.capacity)));
         gauges(encoder, "flow_capacity", "Entries that the flow table can hold", capacities.collect())
@@ -312,6 +324,7 @@ mod tests {
             flows: vec![FlowTableView {
                 map: "FLOWS4".into(),
                 family: "IPv4".into(),
+                translated: [(std::net::IpAddr::from([192, 168, 20, 2]), 5)].into(),
                 states: [(FlowState::Established, 12)].into(),
                 capacity: 64,
             }],
@@ -377,6 +390,7 @@ mod tests {
             "netroute_egress_denied_total{policy=\"cameras\"} 4\n".to_owned(),
             "netroute_egress_degraded{policy=\"cameras\"} 1\n".to_owned(),
             "netroute_flow_entries{map=\"FLOWS4\",family=\"IPv4\",state=\"established\"} 12\n".to_owned(),
+            "netroute_flow_translated{address=\"192.168.20.2\"} 5\n".to_owned(),
             "netroute_flow_capacity{map=\"FLOWS4\",family=\"IPv4\"} 64\n".to_owned(),
         ] {
             assert!(text.contains(&line), "{line}{text}");

@@ -172,6 +172,7 @@ fn flow() -> FlowView {
         endpoint: "10.244.1.5:8080".parse().unwrap(),
         masquerade: None,
         service: "default/web".to_owned(),
+        policy: String::new(),
         state: FlowState::Established,
         packets: 1,
         bytes: 2,

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use netroute_common::layout::flow::Flow;
+use netroute_common::layout::egress::DEFAULT_POLICY;
+use netroute_common::layout::flow::{FLOW_EGRESS, Flow};
 
 use crate::agent::core::Agent;
 use crate::api::request::{FlowFilter, Refusal};
@@ -20,6 +21,7 @@ const NANOSECONDS: u64 = 1_000_000_000;
 pub struct FlowReader {
     tables: Arc<Mutex<FlowTables>>,
     names: BTreeMap<u32, ServiceKey>,
+    policies: BTreeMap<u32, String>,
 }
 
 /// A filter in the words of the tables.
@@ -46,7 +48,12 @@ impl FlowReader {
             let ServicePort { namespace, name, .. } = port.clone();
             (*id, ServiceKey { namespace, name })
         };
-        Self { tables: agent.flows.clone(), names: ids.iter().map(name).collect() }
+        let statuses = &agent.snapshot.compiled.egress.statuses;
+        let policies =
+            statuses.iter().flat_map(|(name, status)| status.stats.iter().map(|id| (*id, name.clone())));
+        let default = (DEFAULT_POLICY, "default".to_owned());
+        let policies = policies.chain([default]).collect();
+        Self { tables: agent.flows.clone(), names: ids.iter().map(name).collect(), policies }
     }
 
     /// The flows that the filter takes, `limit` of them at most, by client.
@@ -110,6 +117,7 @@ impl FlowReader {
         let Entry { tuple, flow } = entry;
         let becomes = entry.rewritten();
         let seen = flow.seen.max(answers.seen);
+        let is_let_out = flow.flags & FLOW_EGRESS != 0;
         FlowView {
             protocol: protocol_name(tuple.protocol),
             client: tuple.source,
@@ -117,6 +125,7 @@ impl FlowReader {
             endpoint: becomes.destination,
             masquerade: (becomes.source != tuple.source).then_some(becomes.source),
             service: self.names.get(&flow.service).map(ToString::to_string).unwrap_or_default(),
+            policy: self.policies.get(&flow.policy).filter(|_| is_let_out).cloned().unwrap_or_default(),
             state: FlowState::of(flow),
             packets: flow.packets,
             bytes: flow.bytes,

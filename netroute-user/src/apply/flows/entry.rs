@@ -79,6 +79,13 @@ impl Entry {
         }
     }
 
+    /// The address that the client's packets leave with, if it is not the client's.
+    #[must_use]
+    pub fn translated(&self) -> Option<IpAddr> {
+        let address = self.rewritten().source.ip();
+        (!self.is_reply() && address != self.tuple.source.ip()).then_some(address)
+    }
+
     /// Key of the other direction's entry.
     #[must_use]
     pub fn other(&self) -> Tuple {

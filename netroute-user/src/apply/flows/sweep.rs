@@ -2,13 +2,14 @@
 //! is judged by itself, as the data plane does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use aya::maps::HashMap;
 use aya::maps::{MapData, MapError};
 use netroute_common::layout::flow::{Flow, Timers};
 use netroute_common::stage::follow::is_quiet;
 
-use super::entry::{FlowKey, FlowState};
+use super::entry::{Entry, FlowKey, FlowState};
 use super::{FlowTables, Table, now};
 use crate::apply::maps::{absent_is_fine, reading};
 use crate::apply::store::StoreError;
@@ -23,6 +24,8 @@ pub const CROWDED: u32 = 80;
 pub struct Fill {
     pub capacity: u32,
     pub states: BTreeMap<FlowState, u32>,
+    /// Flows by the address of this node that their packets leave with, where that is not the client's.
+    pub translated: BTreeMap<IpAddr, u32>,
 }
 
 impl Fill {
@@ -69,7 +72,7 @@ impl<K: FlowKey> Table<K> {
     async fn pass(&mut self, timers: Option<&Timers>, pass: &mut Pass) -> Result<(), StoreError> {
         let most = self.most();
         let Self { name, capacity, read, write } = self;
-        let empty = Fill { capacity: *capacity, states: BTreeMap::new() };
+        let empty = Fill { capacity: *capacity, ..Fill::default() };
         let (mut fill, mut first, mut time, mut over) = (empty.clone(), None, now(), None);
         for (number, entry) in read.iter().enumerate() {
             if number % TURN == TURN - 1 {
@@ -93,6 +96,9 @@ impl<K: FlowKey> Table<K> {
                 Some(timers) => over = Some((key, timers)),
                 None => {
                     *fill.states.entry(FlowState::of(&flow)).or_default() += 1;
+                    if let Some(address) = (Entry { tuple: key.tuple(), flow }).translated() {
+                        *fill.translated.entry(address).or_default() += 1;
+                    }
                     pass.services.insert(flow.service);
                 }
             }
@@ -127,7 +133,11 @@ mod tests {
 
     #[test]
     fn a_table_is_crowded_above_four_fifths() {
-        let fill = |entries| Fill { capacity: 100, states: [(FlowState::Established, entries)].into() };
+        let fill = |entries| Fill {
+            capacity: 100,
+            states: [(FlowState::Established, entries)].into(),
+            ..Fill::default()
+        };
         assert!(!fill(80).is_crowded());
         assert!(fill(81).is_crowded());
         assert!(!Fill::default().is_crowded());

@@ -81,6 +81,7 @@ fn status_reads_well() {
         flows: vec![FlowTableView {
             map: "FLOWS4".into(),
             family: "IPv4".into(),
+            translated: [].into(),
             states: [(FlowState::Established, 10), (FlowState::Reset, 2)].into(),
             capacity: 65_536,
         }],
