@@ -21,11 +21,9 @@ use captures::{Captures, Row};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Rounds of every talker before and after each step.
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 50;
 /// Pages that a sealed pod asks for, by each IP version.
 const PAGES: usize = 20;
-/// Each must be ready on both nodes.
-const POLICIES: [&str; 4] = ["cameras", "sealed", "fixed-address", "internet"];
 
 /// The steps that the pods talk through: how an agent ends, before another one starts.
 type End = fn(&mut Agent) -> Result<()>;
@@ -43,10 +41,10 @@ pub fn demonstrate(lab: &Lab, agents: &mut [Agent], checks: &mut Checks) -> Resu
     let before = before(&senders, &sniffers)?;
     println!("Without policies, {before} packets of pods left by Port2 under their own addresses.");
     lab.vms().iter().try_for_each(egress::deploy)?;
-    await_policies(&senders)?;
+    println!("Objects: examples/manifests/pods.yaml, egress.yaml\n");
+    await_policies(&senders);
     // What left until they were in force.
     packets(&sniffers)?;
-    println!("Objects: examples/manifests/pods.yaml, egress.yaml; in force on both VMs.\n");
 
     let rows = captures.rows(&senders)?;
     captures::table(&rows);
@@ -114,17 +112,18 @@ fn packets(sniffers: &[Sniffer]) -> Result<usize> {
     sniffers.iter().map(|sniffer| Ok(sniffer.seen()?.len())).sum()
 }
 
-fn await_policies(senders: &[Sender]) -> Result<()> {
+/// Goes on where they do not come into force: what pods do then is shown, and judged.
+fn await_policies(senders: &[Sender]) {
     let deadline = Instant::now() + PATIENCE;
     for sender in senders {
         while !sender.is_judged(TIMEOUT) {
             if Instant::now() > deadline {
-                bail!("the policies are not in force for {} after {PATIENCE:?}", sender.name);
+                println!("The policies are not in force for {} after {PATIENCE:?}.", sender.name);
+                return;
             }
             thread::sleep(LOOK);
         }
     }
-    Ok(())
 }
 
 fn is_sealed(senders: &[Sender], pod: &str) -> bool {
@@ -207,34 +206,33 @@ fn expect_talk(checks: &mut Checks, talked: &[(Talker, Talked)]) {
     }
 }
 
-/// All policies are ready, and have counted what their pods did.
+/// All policies of the node are in force, and have counted what its pods did.
 fn expect_list(checks: &mut Checks, agent: &Agent, senders: &[Sender]) -> Result<()> {
     let list = agent.json(&["egress", "list"])?;
     let of = |name: &str| {
-        list.as_array()
-            .and_then(|list| list.iter().find(|policy| policy["name"] == name))
-            .unwrap_or(&Value::Null)
+        let policies = list.as_array().map(Vec::as_slice).unwrap_or_default();
+        policies.iter().find(|policy| policy["name"] == name).unwrap_or(&Value::Null)
     };
-    let ready = POLICIES.into_iter().filter(|name| of(name)["state"] == "Ready").count();
-    let count = |name: &str, field: &str| of(name)[field].as_u64().unwrap_or(0);
     let runs =
         |rule: Rule| senders.iter().any(|sender| sender.rule == rule && sender.vm.name() == agent.vm.name());
-    let used = |name: &str, rule: Rule| (count(name, "packets") > 0) == runs(rule);
-    let counted = count("cameras", "packets") > 0
-        && used("fixed-address", Rule::Fixed)
-        && used("internet", Rule::Masqueraded)
-        && count("sealed", "packets") == 0
-        && count("sealed", "denied") > 0;
+    let (fixed, masqueraded) = (runs(Rule::Fixed), runs(Rule::Masqueraded));
+    // Where other policies decide for every pod, the last one is shadowed.
+    let internet = if masqueraded { "Ready" } else { "ShadowedBy" };
+    let states =
+        [("cameras", "Ready"), ("sealed", "Ready"), ("fixed-address", "Ready"), ("internet", internet)];
+    let right = states.into_iter().filter(|(name, state)| of(name)["state"] == *state).count();
+    let count = |name: &str, field: &str| of(name)[field].as_u64().unwrap_or(0);
+    let packets = ["cameras", "fixed-address", "internet", "sealed"].map(|name| count(name, "packets"));
+    let used = packets.map(|packets| packets > 0) == [true, fixed, masqueraded, false];
+    let denied = count("sealed", "denied");
+    let [cameras, fixed, internet, _] = packets;
     checks.expect(
-        ready == POLICIES.len() && counted,
+        right == states.len() && used && denied > 0,
         &format!("{}: `egress list` shows what each policy did", agent.vm.name()),
         &format!(
-            "{ready} of {} ready; packets: cameras {}, fixed-address {}, internet {}; sealed denied {}",
-            POLICIES.len(),
-            count("cameras", "packets"),
-            count("fixed-address", "packets"),
-            count("internet", "packets"),
-            count("sealed", "denied")
+            "{right} of {} states; packets: cameras {cameras}, fixed-address {fixed}, internet {internet}; \
+             sealed denied {denied}",
+            states.len()
         ),
     );
     Ok(())
