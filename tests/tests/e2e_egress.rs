@@ -15,7 +15,7 @@ use netroute_tests::{
     egress::{self, PODS, POLICIES, Sniffer, Talk, Talker},
     lab::{Pod, Vm, plan},
     netns::Netns,
-    traffic::{Connection, http_get, ping, rtsp_options},
+    traffic::{Connection, http_get, ping, reason, rtsp_options},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -93,10 +93,11 @@ fn e1_e2_e3_each_packet_by_its_port_and_with_its_address() -> Result<()> {
         let left = Tcpdump::start(scene.vm.ns(), "eth0", &syn_of(own, server))?;
         http_get(&fixed.ns, server, TIMEOUT).with_context(|| scene.state())?;
         left.wait_for(3, TIMEOUT)?;
-        ensure!(http_get(&denied.ns, server, SHORT).is_err(), "the sealed pod reached {server}");
+        let answer = http_get(&denied.ns, server, TIMEOUT);
+        ensure!(answer.is_err_and(|error| reason(&error) == egress::REFUSED), "the sealed pod and {server}");
         ensure!(ping(&fixed.ns, server, &["-c", "2", "-i", "0.1"])?.received == 2, "{}", scene.state());
     }
-    ensure!(scene.agent.verdict("tc-pod", "egress-denied")? > 0, "{}", scene.state());
+    ensure!(scene.agent.verdict("tc-pod", "egress-rejected")? > 0, "{}", scene.state());
     sniffer.saw_nothing()
 }
 
@@ -108,6 +109,8 @@ fn e8_every_verdict_is_counted_for_its_policy() -> Result<()> {
     let (fixed, denied) = (scene.fixed(), scene.denied());
     // The pod with an address of its own has none any more: the next policy is its.
     scene.vm.publish("pods", &PODS.replace("app: billing}", "app: other}"))?;
+    // And the other one is no longer told that it is denied.
+    scene.vm.publish("egress", &POLICIES.replace("  deny: Reject\n", ""))?;
     for (at, server) in plan::INTERNET.both().into_iter().enumerate() {
         let own = scene.vm.port("Port2").address.both()[at];
         let left = Tcpdump::start(scene.vm.ns(), "eth0", &syn_of(own, server))?;
@@ -116,8 +119,12 @@ fn e8_every_verdict_is_counted_for_its_policy() -> Result<()> {
             Ok(left.wait_for(1, Duration::from_millis(200)).is_ok())
         })
         .with_context(|| scene.state())?;
-        ensure!(http_get(&denied.ns, server, SHORT).is_err());
+        eventually("the sealed pod to be left without an answer", PATIENCE, || {
+            let answer = http_get(&denied.ns, server, SHORT);
+            Ok(answer.is_err_and(|error| reason(&error) == "no answer"))
+        })?;
     }
+    ensure!(scene.agent.verdict("tc-pod", "egress-denied")? > 0, "{}", scene.state());
     let list = scene.agent.json(&["egress", "list"])?;
     let of = |name: &str, field: &str| -> Result<u64> {
         let policy = list.as_array().and_then(|list| list.iter().find(|policy| policy["name"] == name));
