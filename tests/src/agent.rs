@@ -8,7 +8,7 @@ use std::{
     net::TcpStream,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -209,20 +209,14 @@ impl Agent {
 
     /// Ends it as systemd does, and waits until it has.
     pub fn stop(mut self) -> Result<Node> {
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
-        let status = self.wait()?;
+        let status = terminate(&mut self.child)?;
         ensure!(status.success(), "the agent ended with {status}:\n{}", self.node.log_tail());
         Ok(self.node.clone())
     }
 
     /// Waits until it has ended by itself.
-    pub fn wait(&mut self) -> Result<std::process::ExitStatus> {
-        let mut ended = None;
-        eventually("the agent to end", PATIENCE, || {
-            ended = self.child.try_wait()?;
-            Ok(ended.is_some())
-        })?;
-        ended.context("no status")
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        await_end(&mut self.child)
     }
 
     pub fn pid(&self) -> u32 {
@@ -317,6 +311,21 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks an agent to end, as systemd does, and waits until it has.
+pub fn terminate(agent: &mut Child) -> Result<ExitStatus> {
+    kill(Pid::from_raw(i32::try_from(agent.id())?), Signal::SIGTERM)?;
+    await_end(agent)
+}
+
+fn await_end(agent: &mut Child) -> Result<ExitStatus> {
+    let mut ended = None;
+    eventually("the agent to end", PATIENCE, || {
+        ended = agent.try_wait()?;
+        Ok(ended.is_some())
+    })?;
+    ended.context("no status")
 }
 
 /// Looks until `holds`, and fails when it does not within `patience`.

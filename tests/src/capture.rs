@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::SocketAddr,
     ops::Sub,
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -82,6 +83,19 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Source and destination of a TCP or UDP packet.
+    pub fn ends(&self) -> Option<[SocketAddr; 2]> {
+        // MACs come first, and have an arrow too.
+        let mut parts = self.text.split(" > ").skip(1);
+        let source = parts.next()?.rsplit(' ').next()?;
+        let destination = parts.next()?.split(": ").next()?;
+        let end = |text: &str| {
+            let (address, port) = text.rsplit_once('.')?;
+            Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?))
+        };
+        Some([end(source)?, end(destination)?])
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let (at, text) = line.split_once(' ')?;
         let (seconds, micros) = at.split_once('.')?;
@@ -164,6 +178,18 @@ impl Tcpdump {
         Ok(frames)
     }
 
+    /// Returns the frames up to and with the one that `is_last`. If that was sent after all that is in question, what
+    /// is not among them was not there.
+    pub fn until(&self, is_last: impl Fn(&Frame) -> bool, timeout: Duration) -> Result<Vec<Frame>> {
+        let mut frames = Vec::new();
+        loop {
+            frames.extend(self.wait_for(1, timeout)?);
+            if frames.last().is_some_and(&is_last) {
+                return Ok(frames);
+            }
+        }
+    }
+
     /// Ends the capture and returns the frames that `wait_for` has not. A frame that has only
     /// just passed may be missing: to prove absence, send one that must be seen after it and
     /// wait for that one.
@@ -203,4 +229,32 @@ fn packets(out: ChildStdout) -> impl Iterator<Item = String> {
         }
         Some(packet)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_a_packet_are_read_from_its_line() {
+        let macs = "1.5 02:00:00:00:00:01 > 02:00:00:00:00:02, ethertype";
+        for (rest, ends) in [
+            (
+                "IPv4 (0x0800), length 74: (tos 0x0, ttl 63, id 1, offset 0, flags [DF], proto TCP (6), length 60) \
+                 10.244.1.10.40000 > 203.0.113.10.80: Flags [S], cksum 0xbeef (correct), seq 1",
+                ["10.244.1.10:40000", "203.0.113.10:80"],
+            ),
+            (
+                "IPv6 (0x86dd), length 94: (hlim 63, next-header TCP (6) payload length: 40) \
+                 fd00:244:1::10.40000 > 2001:db8:113::10.80: Flags [S], cksum 0xbeef (correct), seq 1",
+                ["[fd00:244:1::10]:40000", "[2001:db8:113::10]:80"],
+            ),
+        ] {
+            let frame = Frame::parse(&format!("{macs} {rest}")).unwrap();
+            assert_eq!(frame.ends(), Some(ends.map(|end| end.parse().unwrap())));
+        }
+        let ping =
+            Frame::parse(&format!("{macs} IPv4 (0x0800), length 98: 10.0.0.1 > 10.0.0.2: ICMP")).unwrap();
+        assert_eq!(ping.ends(), None);
+    }
 }

@@ -10,6 +10,7 @@ pub mod capture;
 pub mod cgroup;
 pub mod crowd;
 pub mod differential;
+pub mod egress;
 pub mod faults;
 pub mod guest;
 pub mod kernel_run;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{BufRead, BufReader},
     process::{Child, Stdio},
 };
@@ -57,7 +56,7 @@ impl App {
             }
         }
         for vm in &app.vms {
-            publish(vm, "nodes", NODES)?;
+            vm.publish("nodes", NODES)?;
         }
         for replica in Replica::ALL {
             app.publish(replica)?;
@@ -125,7 +124,7 @@ impl App {
                 text = with(&text, &address.to_string(), endpoint)?;
             }
         }
-        self.vms.iter().try_for_each(|vm| publish(vm, replica.word(), &text))
+        self.vms.iter().try_for_each(|vm| vm.publish(replica.word(), &text))
     }
 }
 
@@ -143,13 +142,6 @@ fn with(text: &str, address: &str, endpoint: Endpoint) -> Result<String> {
         Endpoint::Gone => None,
     };
     Ok(text.lines().filter_map(line).map(|line| line + "\n").collect())
-}
-
-/// In one step: the agent never sees half a file.
-fn publish(vm: &Vm, name: &str, text: &str) -> Result<()> {
-    let staged = vm.manifests().join(format!(".{name}"));
-    fs::write(&staged, text)?;
-    Ok(fs::rename(staged, vm.manifests().join(format!("{name}.yaml")))?)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub const DATABASE: Dual = Dual::new([10, 96, 0, 20], [0xfd96, 0, 0, 0, 0, 0, 0,
 pub const WEB_PORT: u16 = 80;
 pub const DATABASE_PORT: u16 = 5432;
 /// At which the web listens in its pods.
-const WEB_TARGET_PORT: u16 = 8080;
+pub const WEB_TARGET_PORT: u16 = 8080;
 
 /// Addresses that a Service sends to, as `service show -o json` tells of its one port.
 #[must_use]

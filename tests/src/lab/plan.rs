@@ -87,6 +87,11 @@ impl VmPlan {
         Dual::new([172, 16, 3, self.host], [0xfd16, 3, 0, 0, 0, 0, 0, self.host6()])
     }
 
+    /// A second address on Port2, which nobody has until it is given: .21 and ::21 for the master.
+    pub fn second(self) -> Dual {
+        Dual::new([10, 128, 44, self.host + 10], [0xfd44, 0, 0, 0, 0, 0, 0, self.host6() + 0x10])
+    }
+
     pub fn pod_cidrs(self) -> [String; 2] {
         [format!("10.244.{}.0/24", self.pods), format!("fd00:244:{}::/64", self.pods)]
     }

@@ -70,6 +70,11 @@ impl Vm {
         }
     }
 
+    /// The second address of its Port2, which `egress::deploy` gives it.
+    pub fn second_address(&self) -> Dual {
+        self.plan.second()
+    }
+
     pub fn pods(&self) -> Vec<Pod> {
         (1..=PODS_PER_VM)
             .map(|number| Pod {
@@ -102,6 +107,13 @@ impl Vm {
 
     pub fn manifests(&self) -> PathBuf {
         self.dir.join("manifests")
+    }
+
+    /// Writes the manifest `NAME.yaml` in one step: the agent never sees half a file.
+    pub fn publish(&self, name: &str, text: &str) -> Result<()> {
+        let staged = self.manifests().join(format!(".{name}"));
+        fs::write(&staged, text)?;
+        Ok(fs::rename(staged, self.manifests().join(format!("{name}.yaml")))?)
     }
 
     pub fn state_dir(&self) -> PathBuf {

@@ -8,7 +8,7 @@ mod tcp;
 mod udp;
 mod udp_report;
 
-pub use ask::{http_get, rtsp_options};
+pub use ask::{Target, http_get, reason, rtsp_options};
 pub use http::{HttpAnswer, http, request};
 pub use ping::{Ping, ping};
 pub(crate) use tcp::pattern;

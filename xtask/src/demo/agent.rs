@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use netroute_tests::agent::terminate;
 use netroute_tests::lab::Vm;
 use serde_json::Value;
 
@@ -22,7 +23,6 @@ const LOG_TAIL: usize = 12;
 /// An agent that was started and has not yet said that it is ready.
 pub struct Starting {
     agent: Agent,
-    child: Child,
     notify: UnixDatagram,
     notify_path: PathBuf,
 }
@@ -30,6 +30,7 @@ pub struct Starting {
 pub struct Agent {
     pub vm: Vm,
     program: PathBuf,
+    child: Child,
 }
 
 impl Starting {
@@ -51,11 +52,11 @@ impl Starting {
             .env("NOTIFY_SOCKET", &notify_path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(vm.log())?);
+            .stderr(File::options().create(true).append(true).open(vm.log())?);
         let child =
             command.spawn().with_context(|| format!("cannot start `{}`", process::shown(&command)))?;
         fs::write(vm.pid_file(), format!("{}\n", child.id()))?;
-        Ok(Self { agent: Agent { vm, program: program.to_path_buf() }, child, notify, notify_path })
+        Ok(Self { agent: Agent { vm, program: program.to_path_buf(), child }, notify, notify_path })
     }
 
     /// Returns when the agent is ready and answers.
@@ -74,7 +75,7 @@ impl Starting {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) => return Err(error.into()),
             }
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.agent.child.try_wait()? {
                 bail!("the agent of {name} ended ({status}):\n{}", self.agent.log_tail());
             }
             if Instant::now() > deadline {
@@ -103,6 +104,25 @@ impl Agent {
         let text = self.text(&[arguments, &["-o", "json"]].concat())?;
         serde_json::from_str(&text)
             .with_context(|| format!("`netroute {}` printed no JSON", arguments.join(" ")))
+    }
+
+    /// Ends it as the kernel does when memory is short: nothing is tidied up.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Ends it as systemd does for an upgrade.
+    pub fn stop(&mut self) -> Result<()> {
+        let status = terminate(&mut self.child)?;
+        ensure!(status.success(), "the agent of {} ended ({status}):\n{}", self.vm.name(), self.log_tail());
+        Ok(())
+    }
+
+    /// Another one in the place of one that has ended.
+    pub fn start_again(&self) -> Result<Starting> {
+        Starting::begin(&self.program, self.vm.clone())
     }
 
     fn log_tail(&self) -> String {

@@ -9,7 +9,7 @@ use anyhow::Result;
 use netroute_tests::capture::Counters;
 use netroute_tests::lab::{Dual, Lab, Vm, plan};
 use netroute_tests::netns::Netns;
-use netroute_tests::traffic::{http_get, rtsp_options};
+use netroute_tests::traffic::{Target, reason};
 
 /// UDP datagrams of a flow.
 pub const DATAGRAMS: u64 = 50;
@@ -17,11 +17,8 @@ pub const DATAGRAMS: u64 = 50;
 const SILENCE: Duration = Duration::from_millis(400);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Server {
-    Camera,
-    Internet,
-}
+/// Those that flows go to.
+const SERVERS: [Target; 2] = [Target::Camera, Target::Internet];
 
 #[derive(Clone, Debug)]
 pub struct Flow {
@@ -32,7 +29,7 @@ pub struct Flow {
     ns: Netns,
     /// The sender's addresses: a pod's own, the VM's on Port3.
     own: Dual,
-    pub server: Server,
+    pub server: Target,
     pub to: IpAddr,
 }
 
@@ -50,31 +47,6 @@ pub struct Seen {
     pub server: u64,
 }
 
-impl Server {
-    pub const ALL: [Self; 2] = [Self::Camera, Self::Internet];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Camera => "camera",
-            Self::Internet => "internet",
-        }
-    }
-
-    fn addresses(self) -> Dual {
-        match self {
-            Self::Camera => plan::CAMERA,
-            Self::Internet => plan::INTERNET,
-        }
-    }
-
-    fn role(self) -> &'static str {
-        match self {
-            Self::Camera => "cam",
-            Self::Internet => "inet",
-        }
-    }
-}
-
 /// From both VMs and their pods to camera and internet server, by IPv4 and IPv6.
 pub fn all(lab: &Lab) -> Vec<Flow> {
     let mut flows = Vec::new();
@@ -84,7 +56,7 @@ pub fn all(lab: &Lab) -> Vec<Flow> {
             senders.push((format!("{}-pod{}", vm.name(), number + 1), true, pod.ns, pod.address));
         }
         for (from, is_pod, ns, own) in senders {
-            for server in Server::ALL {
+            for server in SERVERS {
                 for to in server.addresses().both() {
                     let (vm, from, ns) = (vm.clone(), from.clone(), ns.clone());
                     flows.push(Flow { vm, from, is_pod, ns, own, server, to });
@@ -100,19 +72,15 @@ impl Flow {
     /// one that the internal switch translates to.
     pub fn expected_client(&self) -> IpAddr {
         let dual = match self.server {
-            Server::Camera => self.own,
-            Server::Internet => plan::UPLINK,
+            Target::Camera => self.own,
+            Target::Internet | Target::Uplink => plan::UPLINK,
         };
         if self.to.is_ipv4() { dual.v4.into() } else { dual.v6.into() }
     }
 
     pub fn run(&self, lab: &Lab) -> Result<Seen> {
         let before = self.counters(lab)?;
-        let ask = match self.server {
-            Server::Camera => rtsp_options,
-            Server::Internet => http_get,
-        };
-        let request = ask(&self.ns, self.to, TIMEOUT).map_err(|error| reason(&error));
+        let request = self.server.ask(&self.ns, self.to, TIMEOUT).map_err(|error| reason(&error));
         let (sent, echoed) = self.ns.run(|| echo((self.to, plan::ECHO_PORT).into()))?;
         let after = self.counters(lab)?;
         let difference = |place: usize| after[place].saturating_sub(before[place]);
@@ -126,6 +94,15 @@ impl Flow {
         })
     }
 
+    /// The role that serves.
+    fn host(&self) -> &'static str {
+        match self.server {
+            Target::Camera => "cam",
+            Target::Internet => "inet",
+            Target::Uplink => "intsw",
+        }
+    }
+
     /// NICs of the VM, their switch ports, the server.
     fn counters(&self, lab: &Lab) -> Result<[u64; 5]> {
         let [two, three] = plan::PORTS.map(|alias| self.vm.port(alias));
@@ -136,7 +113,7 @@ impl Flow {
             nic(three.device)?,
             switch(&two.switch, two.switch_device)?,
             switch(&three.switch, three.switch_device)?,
-            Counters::read(&lab.ns(self.server.role()), "eth0")?.rx_packets,
+            Counters::read(&lab.ns(self.host()), "eth0")?.rx_packets,
         ])
     }
 }
@@ -180,15 +157,4 @@ fn echo(server: SocketAddr) -> Result<(u64, u64)> {
         }
     }
     Ok((sent, echoed))
-}
-
-fn reason(error: &anyhow::Error) -> String {
-    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    match kind {
-        Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::ConnectionRefused) => {
-            "refused".to_owned()
-        }
-        Some(ErrorKind::TimedOut | ErrorKind::WouldBlock) => "no answer".to_owned(),
-        _ => error.root_cause().to_string(),
-    }
 }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use netroute_tests::app::BALANCER;
 use netroute_tests::lab::{self, Lab, plan};
+use netroute_tests::traffic::Target;
 use serde_json::Value;
 
 use super::agent::{Agent, Starting};
 use super::app;
 use super::checks::Checks;
-use super::flow::{self, DATAGRAMS, Flow, Seen, Server};
+use super::egress;
+use super::flow::{self, DATAGRAMS, Flow, Seen};
 use super::show::{self, Row};
 use crate::lab::enter;
 use crate::paths::Paths;
@@ -40,16 +42,17 @@ pub fn run(paths: &Paths, program: &Path, name: &str) -> Result<()> {
 
     let starting: Vec<_> =
         lab.vms().into_iter().map(|vm| Starting::begin(program, vm)).collect::<Result<_>>()?;
-    let agents: Vec<_> = starting.into_iter().map(Starting::ready).collect::<Result<_>>()?;
+    let mut agents: Vec<_> = starting.into_iter().map(Starting::ready).collect::<Result<_>>()?;
     for agent in &agents {
         println!("{}: agent ready, log {}", agent.vm.name(), agent.vm.log().display());
     }
 
-    let shown = demonstrate(&lab, &agents);
+    let shown = demonstrate(&lab, &mut agents);
     show::heading("The lab is left up");
     let socket = agents[0].vm.socket();
     let netroute = format!("{} --socket {}", paths.shown(program), socket.display());
     println!("  {netroute} route list");
+    println!("  {netroute} egress list");
     println!("  {netroute} drops --watch");
     println!("  {} ping -c 3 {}", enter_pod(&agents[0]), plan::CAMERA.v4);
     let outside = lab.ns("intsw").path();
@@ -58,7 +61,7 @@ pub fn run(paths: &Paths, program: &Path, name: &str) -> Result<()> {
     shown
 }
 
-fn demonstrate(lab: &Lab, agents: &[Agent]) -> Result<()> {
+fn demonstrate(lab: &Lab, agents: &mut [Agent]) -> Result<()> {
     let flows = flow::all(lab);
     show::heading(&format!("Traffic before: a TCP request and {DATAGRAMS} UDP datagrams each"));
     let before = observe(lab, &flows)?;
@@ -66,12 +69,8 @@ fn demonstrate(lab: &Lab, agents: &[Agent]) -> Result<()> {
 
     show::heading("The camera routes, on both VMs");
     let mut checks = Checks::default();
-    for agent in agents {
-        add_routes(agent)?;
-    }
-    for agent in agents {
-        await_active(agent)?;
-    }
+    agents.iter().try_for_each(add_routes)?;
+    agents.iter().try_for_each(await_active)?;
 
     show::heading("Traffic after");
     let baseline = agents.iter().map(Numbers::read).collect::<Result<Vec<_>>>()?;
@@ -87,7 +86,7 @@ fn demonstrate(lab: &Lab, agents: &[Agent]) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     show::table(&rows);
 
-    let [first, ..] = agents else { bail!("the lab has no VM") };
+    let [first, ..] = &*agents else { bail!("the lab has no VM") };
     show::heading(&format!("What the agent of {} says", first.vm.name()));
     println!("$ netroute Get-HcsNetRoute -InterfaceAlias Port3\n{}\n", first.text(&get_cmdlet())?);
     println!("$ netroute route list\n{}\n", first.text(&["route", "list"])?);
@@ -105,6 +104,7 @@ fn demonstrate(lab: &Lab, agents: &[Agent]) -> Result<()> {
     let named = dump.contains("\"prefix_len\": 24") && dump.contains("192,168,20,0");
     checks.expect(named, "the route trie names its fields", "prefix_len 24, address [192,168,20,0]");
     app::demonstrate(lab, agents, &mut checks)?;
+    egress::demonstrate(lab, agents, &mut checks)?;
     show::heading("In all");
     checks.conclude()
 }
@@ -236,7 +236,7 @@ fn expect_after(checks: &mut Checks, rows: &[Row<'_>]) {
 }
 
 fn split<'a, 'b>(rows: &'b [Row<'a>]) -> (Vec<&'b Row<'a>>, Vec<&'b Row<'a>>) {
-    rows.iter().partition(|row| row.flow.server == Server::Camera)
+    rows.iter().partition(|row| row.flow.server == Target::Camera)
 }
 
 /// What the programs have counted so far.
@@ -278,7 +278,7 @@ fn expect_numbers(checks: &mut Checks, agent: &Agent, rows: &[Row<'_>], before: 
     let of_pods = |row: &&Row<'_>| row.flow.is_pod && row.flow.vm.name() == vm;
     for (network, gateway) in plan::CAMERA_NETWORK.into_iter().zip(plan::CAMERA_GATEWAY.both()) {
         let to_cameras =
-            |row: &&Row<'_>| row.flow.server == Server::Camera && row.flow.to.is_ipv4() == gateway.is_ipv4();
+            |row: &&Row<'_>| row.flow.server == Target::Camera && row.flow.to.is_ipv4() == gateway.is_ipv4();
         let sent: u64 = rows.iter().filter(of_pods).filter(to_cameras).map(|row| row.after.sent).sum();
         let gateway = gateway.to_string();
         let count = |numbers: &Numbers| {

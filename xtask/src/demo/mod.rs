@@ -1,12 +1,13 @@
 //! `cargo xtask build-and-load`: build everything and start the agent.
 //!
 //! With `--lab` it is the project's main job shown on real packets: both VMs of the lab get the
-//! camera route by the appliance's cmdlet, then Services with a two-tier application behind them, and
-//! everything that is said of it is measured.
+//! camera route by the appliance's cmdlet, then Services with a two-tier application behind them, then
+//! policies for what leaves the cluster, and everything that is said of it is measured.
 
 mod agent;
 mod app;
 mod checks;
+mod egress;
 mod flow;
 mod lab;
 mod show;

@@ -1,9 +1,10 @@
 //! How the demonstration looks, in 100 columns.
 
 use netroute_tests::lab::plan;
+use netroute_tests::traffic::Target;
 use serde_json::Value;
 
-use super::flow::{Flow, Seen, Server};
+use super::flow::{Flow, Seen};
 
 pub const PICTURE: &str = "
   internet server ── gateway ── internal switch (NAT) ── Port2 ┐
@@ -43,7 +44,7 @@ pub fn table(rows: &[Row<'_>]) {
     );
     for Row { flow, before, after, decided } in rows {
         let family = if flow.to.is_ipv4() { "v4" } else { "v6" };
-        let expected = usize::from(flow.server == Server::Camera);
+        let expected = usize::from(flow.server == Target::Camera);
         println!(
             "{:12}{:9}{family} {:13}{:6}{:11}{:7}{:14}{:>6}{:>8}{:>8}",
             flow.from,

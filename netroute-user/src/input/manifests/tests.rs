@@ -1,4 +1,5 @@
 mod cluster;
+mod examples;
 
 use std::fs;
 use std::path::Path;
