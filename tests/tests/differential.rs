@@ -22,7 +22,7 @@ use netroute_tests::vectors::{Action, Host, Input, TableSet, Vector, judge_on_ho
 use netroute_user::explain::{LiveMaps, LiveTables};
 
 /// Packets that are explained: each takes some dozen system calls.
-const EXPLAINED: u32 = 60_000;
+const EXPLAINED: u32 = 120_000;
 
 /// No packet, however broken, is judged otherwise in the kernel.
 #[test]
@@ -58,8 +58,7 @@ fn r12_n11_host_and_kernel_agree_on_random_packets() -> Result<()> {
 #[test]
 fn explaining_and_kernel_agree_on_random_packets() -> Result<()> {
     let Some(bench) = bench("explaining against the kernel")? else { return Ok(()) };
-    let maps = LiveMaps::from_maps(|name| Ok(bench.map(name).expect("a map of the object")))?;
-    let mut programs = Explained { bench, maps, frames: Cell::new(0) };
+    let mut programs = Explained::over(bench)?;
     let settings = Settings::of_environment(EXPLAINED)?;
     let report = run(&mut programs, settings)?;
     if let Some(difference) = report.difference {
@@ -71,17 +70,43 @@ fn explaining_and_kernel_agree_on_random_packets() -> Result<()> {
     Ok(())
 }
 
+/// Negative control: were the kernel's answer another one, that would be told.
+#[test]
+fn another_answer_than_explained_is_reported() -> Result<()> {
+    let Some(bench) = bench("the negative control of explaining")? else { return Ok(()) };
+    let mut programs = Explained::over(bench)?;
+    let settings = Settings { seed: DEFAULT_SEED, packets: 3000, per_tables: 500 };
+    for (how, what) in [
+        (Tampering::LastByte, "another frame than explained"),
+        (Tampering::Ttl, "another frame than explained"),
+        (Tampering::Action, "explained Redirect, done Reflect"),
+    ] {
+        programs.kernel.how = how;
+        let error = run(&mut programs, settings).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(what), "{how:?} is not reported as `{what}`: {error}");
+    }
+    Ok(())
+}
+
 /// The kernel, with each packet explained over its maps first.
 struct Explained {
-    bench: KernelBench,
+    kernel: Tampered,
     maps: LiveMaps,
     /// Packets that were compared.
     frames: Cell<u32>,
 }
 
+impl Explained {
+    fn over(bench: KernelBench) -> Result<Self> {
+        let maps = LiveMaps::from_maps(|name| Ok(bench.map(name).expect("a map of the object")))?;
+        let kernel = Tampered { bench, how: Tampering::Nothing };
+        Ok(Self { kernel, maps, frames: Cell::new(0) })
+    }
+}
+
 impl Programs for Explained {
     fn install(&mut self, tables: &TableSet) -> Result<()> {
-        Programs::install(&mut self.bench, tables)
+        self.kernel.install(tables)
     }
 
     fn test_run(&self, hook: Hook, input: &Input) -> Result<(Action, Vec<u8>)> {
@@ -89,7 +114,7 @@ impl Programs for Explained {
         let mut packet = input.packet(hook);
         let arrival = Arrival { hook, ifindex: input.interface.index };
         let explained = tables.judge(&mut packet, arrival)?;
-        let (action, frame) = self.bench.test_run(hook, input)?;
+        let (action, frame) = self.kernel.test_run(hook, input)?;
         let reason = explained.verdict.reason().name();
         let said = Action::of(explained.verdict, hook);
         ensure!(said == action, "{} ({reason}): explained {said:?}, done {action:?}", hook.name());
@@ -99,23 +124,23 @@ impl Programs for Explained {
     }
 
     fn verdict(&self, hook: Hook, reason: Reason) -> Result<Counter> {
-        self.bench.verdict(hook, reason)
+        self.kernel.verdict(hook, reason)
     }
 
     fn counted(&self, hook: Hook) -> Result<Counted> {
-        self.bench.counted(hook)
+        self.kernel.counted(hook)
     }
 
     fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>> {
-        self.bench.services()
+        self.kernel.services()
     }
 
     fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>> {
-        self.bench.policies()
+        self.kernel.policies()
     }
 
     fn flows(&self) -> Result<FlowSet> {
-        self.bench.flows()
+        self.kernel.flows()
     }
 }
 

@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 
 use super::path;
 use super::types::{
-    DiffView, DoctorView, DropsView, EgressView, ErrorView, ExplainView, FlowState, FlowsView, FlushView, ImportView,
-    NextHopView, RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
+    DiffView, DoctorView, DropsView, EgressView, ErrorView, ExplainView, FlowState, FlowsView, FlushView,
+    ImportView, NextHopView, RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
 };
 
 /// Routes per chunk of an import.

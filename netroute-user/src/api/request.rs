@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::{
-    DiffView, DoctorView, DropsView, EgressView, ExplainView, FlowsView, FlushView, ImportView, NextHopView, RouteEntry,
-    RouteGetView, RouteView, ServiceView, StatusView,
+    DiffView, DoctorView, DropsView, EgressView, ExplainView, FlowsView, FlushView, ImportView, NextHopView,
+    RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
 };
 use crate::apply::flows::FlowState;
 use crate::desired::route::CustomRoute;

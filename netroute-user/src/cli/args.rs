@@ -69,10 +69,12 @@ pub enum Command {
     #[command(subcommand)]
     Flow(Flow),
     /// What would become of a packet, stage by stage; nothing is sent and nothing changed
-    #[command(after_help = "The packet is the first of a connection (TCP SYN), a datagram or an echo request, without \
+    #[command(
+        after_help = "The packet is the first of a connection (TCP SYN), a datagram or an echo request, without \
                       payload.\nIt is judged by the data plane's own code over the live maps, as they are now.\n\n\
                       netroute explain --from shop/web --to 203.0.113.10:443/tcp\n\
-                      netroute explain --from 192.168.20.50 --to shop/web:80/tcp --in Port3 -o json")]
+                      netroute explain --from 192.168.20.50 --to shop/web:80/tcp --in Port3 -o json"
+    )]
     Explain(Explain),
     /// Packets by hook and reason: what the fast path sent and what it left to the kernel
     Drops {

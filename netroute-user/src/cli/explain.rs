@@ -85,7 +85,8 @@ fn kernel(lines: &mut Lines, step: &KernelStepView) {
         Some(_) if *local => "to a process of this node".to_owned(),
         Some(interface) => {
             let via = next_hop.map_or_else(String::new, |address| format!("via {address} "));
-            let neighbour = neighbour.as_ref().map_or_else(String::new, |one| format!(", {}", neighbour_text(one)));
+            let neighbour =
+                neighbour.as_ref().map_or_else(String::new, |one| format!(", {}", neighbour_text(one)));
             format!("{via}on {interface}{neighbour}")
         }
     };

@@ -133,11 +133,8 @@ mod tests {
     fn what_is_built_is_what_is_shown() {
         let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Icmp];
         for (protocol, v6) in protocols.into_iter().flat_map(|one| [(one, false), (one, true)]) {
-            let (source, destination) = if v6 {
-                ("[fd00::1]:40000", "[2001:db8::1]:80")
-            } else {
-                ("10.0.0.1:40000", "192.0.2.1:80")
-            };
+            let (source, destination) =
+                if v6 { ("[fd00::1]:40000", "[2001:db8::1]:80") } else { ("10.0.0.1:40000", "192.0.2.1:80") };
             let mut destination: SocketAddr = destination.parse().unwrap();
             if protocol == Protocol::Icmp {
                 destination.set_port(0);

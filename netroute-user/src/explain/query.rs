@@ -3,9 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use netroute_common::wire::l4::{
-    PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP,
-};
+use netroute_common::wire::l4::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
 
 use crate::desired::service::ObjectKey;
 use crate::input::address::{AddressError, LeadingZeros, parse_address};
@@ -86,7 +84,9 @@ pub enum QueryError {
     To(AddressError),
     #[error("--to {0}: say the protocol behind a slash: ADDR:PORT/tcp, /udp or /sctp, or ADDR/icmp")]
     Protocol(String),
-    #[error("--to {0}: say the port behind a colon, from 1 to 65535: ADDR:PORT/PROTO, [ADDR]:PORT/PROTO for IPv6")]
+    #[error(
+        "--to {0}: say the port behind a colon, from 1 to 65535: ADDR:PORT/PROTO, [ADDR]:PORT/PROTO for IPv6"
+    )]
     Port(String),
     #[error("--to {0}: IPv6 addresses with a port stand in brackets: [ADDR]:PORT/PROTO")]
     Brackets(String),
@@ -130,7 +130,8 @@ fn target(text: &str) -> Result<(Party, u16, Protocol), QueryError> {
         "icmp" | "icmpv6" => Protocol::Icmp,
         _ => return Err(wrong()),
     };
-    let inside = |host: &str| host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::to_owned);
+    let inside =
+        |host: &str| host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::to_owned);
     if protocol == Protocol::Icmp {
         let address = inside(host).unwrap_or_else(|| host.to_owned());
         let ported = host.contains("]:") || (!host.contains("::") && host.matches(':').count() == 1);

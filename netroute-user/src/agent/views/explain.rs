@@ -123,18 +123,17 @@ impl Scene<'_> {
             packet = packet.with_linear(HEADERS);
         }
         let arrival = Arrival { hook, ifindex };
-        let judged =
-            self.tables.judge(&mut packet, arrival).map_err(|error| Refusal::new(chain(&error)))?;
+        let judged = self.tables.judge(&mut packet, arrival).map_err(|error| Refusal::new(chain(&error)))?;
         view.steps.push(StepView::Hook(Box::new(self.hook_view(place, &judged))));
         let Verdict::Pass(reason) = judged.verdict else { return Ok(None) };
         Ok(match hook {
             Hook::XdpNic => Some(Place { hook: Hook::TcNic, ..*place }),
             Hook::TcNic | Hook::TcPod if goes_on(reason) => {
                 let shown = Shown::of(&judged.frame);
-                let (from, to) = shown.map_or((shape.source, shape.destination), |shown| {
-                    (shown.source, shown.destination)
-                });
-                let onward = self.kernel_step(Shape { source: from, destination: to, ..shape }, ifindex, view);
+                let (from, to) = shown
+                    .map_or((shape.source, shape.destination), |shown| (shown.source, shown.destination));
+                let onward =
+                    self.kernel_step(Shape { source: from, destination: to, ..shape }, ifindex, view);
                 // What the programs have translated they do not look at again.
                 onward.filter(|_| reason != Reason::Translated)
             }

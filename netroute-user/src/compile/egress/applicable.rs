@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn e1_those_that_apply_come_in_the_order_in_which_they_are_asked() {
         let equal = BTreeMap::from([("app".to_owned(), "nvr".to_owned())]);
-        let nvr = From { pods: Some(Labels { equal: equal.clone(), ..Labels::default() }), ..From::default() };
+        let nvr =
+            From { pods: Some(Labels { equal: equal.clone(), ..Labels::default() }), ..From::default() };
         let node = From { node: true, ..From::default() };
         let all = [
             policy("all", 40, "0.0.0.0/0", From::default(), &[]),

@@ -125,7 +125,11 @@ impl Scene<'_> {
         if let Ok(link) = self.interfaces.find(name, kernel) {
             return self.at(Hook::XdpNic, link.index, parties);
         }
-        let pod = self.interfaces.pods().filter_map(|index| kernel.links.get(&index)).find(|link| link.name == name);
+        let pod = self
+            .interfaces
+            .pods()
+            .filter_map(|index| kernel.links.get(&index))
+            .find(|link| link.name == name);
         match pod {
             Some(link) => self.at(Hook::TcPod, link.index, parties),
             None => Err(Refusal::new(format!(

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
+use netroute_common::egress::Egress as _;
 use netroute_common::layout::egress::{DEFAULT_POLICY, POLICY_OWN_SOURCES};
 use netroute_common::layout::flow::Flow;
 use netroute_common::layout::route::KIND_POD;
 use netroute_common::stage::open::{Chosen, From};
 use netroute_common::stage::serve::Decision;
-use netroute_common::egress::Egress as _;
 use netroute_common::verdict::{Exit, Hook, Reason, Verdict};
 
 use super::{Place, Scene};

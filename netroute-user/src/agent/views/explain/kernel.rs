@@ -32,13 +32,8 @@ impl Scene<'_> {
                 None => {}
             }
         }
-        let shape = Shape {
-            source_mac: [0; 6],
-            destination_mac: [0; 6],
-            source: view.source,
-            destination,
-            protocol,
-        };
+        let shape =
+            Shape { source_mac: [0; 6], destination_mac: [0; 6], source: view.source, destination, protocol };
         self.kernel_step(shape, 0, view)
     }
 

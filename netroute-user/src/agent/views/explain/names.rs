@@ -20,7 +20,8 @@ impl Scene<'_> {
     pub(super) fn service_name(&self, service: u32) -> String {
         let ids = &self.snapshot.compiled.services.ids.ids;
         let found = ids.iter().find(|(_, id)| **id == service);
-        let name = |(ServicePort { namespace, name, .. }, _): (&ServicePort, &u32)| format!("{namespace}/{name}");
+        let name =
+            |(ServicePort { namespace, name, .. }, _): (&ServicePort, &u32)| format!("{namespace}/{name}");
         found.map_or_else(|| "-".to_owned(), name)
     }
 
@@ -33,9 +34,8 @@ impl Scene<'_> {
             Protocol::Icmp => return 0,
         };
         let front_ends = &self.snapshot.compiled.services.selection.front_ends;
-        let of = |scope| {
-            front_ends.get(&FrontEndAddress { address: at.ip(), port: at.port(), protocol, scope })
-        };
+        let of =
+            |scope| front_ends.get(&FrontEndAddress { address: at.ip(), port: at.port(), protocol, scope });
         let found = of(Scope::Internal).or_else(|| of(Scope::External));
         found.map_or(0, |found| u32::try_from(found.endpoints.len()).unwrap_or(u32::MAX))
     }

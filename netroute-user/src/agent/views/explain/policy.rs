@@ -2,8 +2,8 @@
 
 use netroute_common::egress::Egress as _;
 use netroute_common::layout::egress::{
-    ACTION_ALLOW, ACTION_DENY, ACTION_MASQUERADE, DEFAULT_POLICY, IDENTITY_CLUSTER, IDENTITY_NODE, POLICY_IN_FORCE,
-    Policy,
+    ACTION_ALLOW, ACTION_DENY, ACTION_MASQUERADE, DEFAULT_POLICY, IDENTITY_CLUSTER, IDENTITY_NODE,
+    POLICY_IN_FORCE, Policy,
 };
 use netroute_common::layout::flow::FLOW_EGRESS;
 use netroute_common::stage::leave::Question;
@@ -53,9 +53,13 @@ impl Scene<'_> {
             conditions: status.into_iter().flat_map(conditions).collect(),
             reason: match (&name, id) {
                 (Some(_), _) => String::new(),
-                (None, DEFAULT_POLICY) => "no policy selects it: defaultEgress of the configuration".to_owned(),
+                (None, DEFAULT_POLICY) => {
+                    "no policy selects it: defaultEgress of the configuration".to_owned()
+                }
                 (None, _) if of_node => "no policy selects it: the node is let out".to_owned(),
-                (None, _) => "there is no room for the policy that decides; see `netroute egress list`".to_owned(),
+                (None, _) => {
+                    "there is no room for the policy that decides; see `netroute egress list`".to_owned()
+                }
             },
             policy: name.map(|name| line(&name)),
         }
@@ -131,7 +135,9 @@ fn why_unjudged(judged: &Judged, in_force: bool) -> String {
         (Some(reason), _) => reason.explanation().trim().to_owned(),
         _ if rule_sets.is_empty() => "it comes in: policies are about what leaves".to_owned(),
         (None, Some((_, None))) => "its source is neither a pod's nor the node's".to_owned(),
-        (None, Some((_, Some(IDENTITY_NODE)))) => "no policy selects the node's own processes for it".to_owned(),
+        (None, Some((_, Some(IDENTITY_NODE)))) => {
+            "no policy selects the node's own processes for it".to_owned()
+        }
         _ if to_cluster => "within the cluster, whose own traffic is not judged".to_owned(),
         _ => "it comes in: policies are about what leaves".to_owned(),
     }

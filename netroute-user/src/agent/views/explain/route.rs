@@ -10,9 +10,9 @@ use netroute_common::verdict::Verdict;
 
 use super::hook::{decision, known};
 use super::{Place, Scene};
+use crate::agent::views::origin;
 use crate::api::explain_types::{MemberView, RouteStageView};
 use crate::compile::lookup::Lookup;
-use crate::agent::views::origin;
 use crate::compile::next_hops::address;
 use crate::compile::services::image::unmapped;
 use crate::desired::egress::EgressPolicy;
@@ -50,7 +50,9 @@ impl Scene<'_> {
         };
         let metric = next_hops.iter().find(|member| member.chosen).and_then(|member| member.metric);
         let (prefix, origin) = match decides {
-            Decides::Route(prefix) => (prefix, prefix.map_or_else(String::new, |prefix| origin(self.snapshot, prefix))),
+            Decides::Route(prefix) => {
+                (prefix, prefix.map_or_else(String::new, |prefix| origin(self.snapshot, prefix)))
+            }
             Decides::Policy(policy) => {
                 let name = policy.map_or("-", |policy| policy.name.as_str());
                 (None, format!("via of policy {}", one_line(name)))
@@ -98,7 +100,8 @@ impl Scene<'_> {
 
     /// `None` also while the table is being changed: then the snapshot has another entry than the map.
     fn prefix(&self, destination: IpAddr, group: u32) -> Option<IpNet> {
-        let (prefix, Route { group: installed, .. }) = Lookup(&self.snapshot.installed).longest(destination)?;
+        let (prefix, Route { group: installed, .. }) =
+            Lookup(&self.snapshot.installed).longest(destination)?;
         (installed == group).then_some(prefix)
     }
 
