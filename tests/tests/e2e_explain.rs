@@ -219,6 +219,10 @@ fn target(address: IpAddr, port: u16) -> String {
     format!("{}/udp", SocketAddr::new(address, port))
 }
 
+fn number(value: &Value) -> Result<u16> {
+    Ok(value.as_u64().context("no number")?.try_into()?)
+}
+
 /// A pod's flow that gets another address, over both families: policy, whom it shadows, address, port and NIC.
 #[test]
 fn e1_what_is_explained_of_a_translated_flow_is_what_leaves() -> Result<()> {
@@ -233,7 +237,8 @@ fn e1_what_is_explained_of_a_translated_flow_is_what_leaves() -> Result<()> {
         said.expect("/sourceCheck/passed", true)?;
         said.expect("/flow/kind", "new")?;
         said.expect("/snat/address", FIXED.both()[at].to_string())?;
-        said.expect("/snat/port", port)?;
+        let given = said.at("/snat/port").clone();
+        said.expect("/frame/source", format!("{}", SocketAddr::new(FIXED.both()[at], number(&given)?)))?;
         said.expect("/route/metric", 5)?;
         said.expect("/frame/interface", "Port2")?;
         said.expect("/verdict", "forward")?;
@@ -242,7 +247,7 @@ fn e1_what_is_explained_of_a_translated_flow_is_what_leaves() -> Result<()> {
         said.comes_true((&pod.ns, source), to, (scene.vm.ns(), "eth0"))?;
         let again = scene.explain(&pod.address.both()[at].to_string(), &target(server, ECHO), port)?;
         again.expect("/flow/kind", "known")?;
-        again.expect("/snat/port", port)?;
+        again.expect("/snat/port", given)?;
         again.expect("/frame", said.at("/frame").clone())?;
     }
     Ok(())
