@@ -9,6 +9,7 @@ pub mod compile;
 pub mod config;
 pub mod desired;
 pub mod error;
+pub mod explain;
 pub mod health_check;
 pub mod input;
 pub mod kernel;

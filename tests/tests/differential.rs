@@ -1,14 +1,16 @@
 //! Host against kernel, on random packets and tables; and that a difference would be seen.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use fastrand::Rng;
 use netroute_common::host::Counted;
 use netroute_common::layout::egress::EgressCounter;
 use netroute_common::layout::service::ServiceCounter;
 use netroute_common::layout::stats::Counter;
+use netroute_common::pipeline::Arrival;
 use netroute_common::verdict::{Hook, Reason};
 use netroute_tests::differential::{
     DEFAULT_SEED, Programs, Settings, as_vector, dump, random_egress, random_egress_input, random_input,
@@ -17,6 +19,10 @@ use netroute_tests::differential::{
 use netroute_tests::kernel_run::{FlowSet, KernelBench, Unable};
 use netroute_tests::patience::patient;
 use netroute_tests::vectors::{Action, Host, Input, TableSet, Vector, judge_on_host, run_cases};
+use netroute_user::explain::{LiveMaps, LiveTables};
+
+/// Packets that are explained: each takes some dozen system calls.
+const EXPLAINED: u32 = 120_000;
 
 /// No packet, however broken, is judged otherwise in the kernel.
 #[test]
@@ -45,6 +51,97 @@ fn r12_n11_host_and_kernel_agree_on_random_packets() -> Result<()> {
         settings.seed
     );
     Ok(())
+}
+
+/// What `netroute explain` says of a packet is what the kernel does with it next: the same verdict, the same frame.
+/// And that explaining changes nothing the comparison of flows and counters with the host's would show.
+#[test]
+fn explaining_and_kernel_agree_on_random_packets() -> Result<()> {
+    let Some(bench) = bench("explaining against the kernel")? else { return Ok(()) };
+    let mut programs = Explained::over(bench)?;
+    let settings = Settings::of_environment(EXPLAINED)?;
+    let report = run(&mut programs, settings)?;
+    if let Some(difference) = report.difference {
+        panic!("save what follows as a vector:\n{difference}");
+    }
+    let ran: u32 = report.packets.values().sum();
+    assert!(programs.frames.get() == ran && ran > EXPLAINED / 100 * 90, "{ran} packets ran");
+    println!("MEASURED explaining and kernel agree on {ran} random packets (seed {})", settings.seed);
+    Ok(())
+}
+
+/// Negative control: were the kernel's answer another one, that would be told.
+#[test]
+fn another_answer_than_explained_is_reported() -> Result<()> {
+    let Some(bench) = bench("the negative control of explaining")? else { return Ok(()) };
+    let mut programs = Explained::over(bench)?;
+    let settings = Settings { seed: DEFAULT_SEED, packets: 3000, per_tables: 500 };
+    for (how, what) in [
+        (Tampering::LastByte, "another frame than explained"),
+        (Tampering::Ttl, "another frame than explained"),
+        (Tampering::Action, "explained Redirect, done Reflect"),
+    ] {
+        programs.kernel.how = how;
+        let error = run(&mut programs, settings).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(what), "{how:?} is not reported as `{what}`: {error}");
+    }
+    Ok(())
+}
+
+/// The kernel, with each packet explained over its maps first.
+struct Explained {
+    kernel: Tampered,
+    maps: LiveMaps,
+    /// Packets that were compared.
+    frames: Cell<u32>,
+}
+
+impl Explained {
+    fn over(bench: KernelBench) -> Result<Self> {
+        let maps = LiveMaps::from_maps(|name| Ok(bench.map(name).expect("a map of the object")))?;
+        let kernel = Tampered { bench, how: Tampering::Nothing };
+        Ok(Self { kernel, maps, frames: Cell::new(0) })
+    }
+}
+
+impl Programs for Explained {
+    fn install(&mut self, tables: &TableSet) -> Result<()> {
+        self.kernel.install(tables)
+    }
+
+    fn test_run(&self, hook: Hook, input: &Input) -> Result<(Action, Vec<u8>)> {
+        let tables = LiveTables::new(&self.maps);
+        let mut packet = input.packet(hook);
+        let arrival = Arrival { hook, ifindex: input.interface.index };
+        let explained = tables.judge(&mut packet, arrival)?;
+        let (action, frame) = self.kernel.test_run(hook, input)?;
+        let reason = explained.verdict.reason().name();
+        let said = Action::of(explained.verdict, hook);
+        ensure!(said == action, "{} ({reason}): explained {said:?}, done {action:?}", hook.name());
+        ensure!(explained.frame == frame, "{} ({reason}): another frame than explained", hook.name());
+        self.frames.set(self.frames.get() + 1);
+        Ok((action, frame))
+    }
+
+    fn verdict(&self, hook: Hook, reason: Reason) -> Result<Counter> {
+        self.kernel.verdict(hook, reason)
+    }
+
+    fn counted(&self, hook: Hook) -> Result<Counted> {
+        self.kernel.counted(hook)
+    }
+
+    fn services(&self) -> Result<BTreeMap<u32, ServiceCounter>> {
+        self.kernel.services()
+    }
+
+    fn policies(&self) -> Result<BTreeMap<u32, EgressCounter>> {
+        self.kernel.policies()
+    }
+
+    fn flows(&self) -> Result<FlowSet> {
+        self.kernel.flows()
+    }
 }
 
 /// Negative control: each of these one-sided changes must be reported.

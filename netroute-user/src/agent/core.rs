@@ -26,6 +26,7 @@ use crate::compile::{Compiled, Gateway, Suspension, health};
 use crate::config::AgentConfig;
 use crate::desired::Desired;
 use crate::desired::route::Probe;
+use crate::explain::LiveMaps;
 use crate::health_check::{Checks, Problems};
 use crate::input::netlink::Event;
 use crate::input::problem::Problem;
@@ -78,6 +79,7 @@ pub struct Agent {
     pub conflicts: Arc<Vec<FibConflict>>,
     pub snapshot: Snapshot,
     pub counters: Arc<Counters>,
+    pub live_maps: Arc<LiveMaps>,
     /// For readers; the sweep has its own.
     pub flows: Arc<Mutex<FlowTables>>,
     /// The last pass over the flow tables.
@@ -119,6 +121,7 @@ pub struct Parts {
     pub installed: Image,
     pub store: KernelStore,
     pub counters: Counters,
+    pub live_maps: LiveMaps,
     pub flows: FlowTables,
     pub carried: Carried,
     pub outlets: Outlets,
@@ -135,6 +138,7 @@ impl Agent {
             installed,
             store,
             counters,
+            live_maps,
             flows,
             carried,
             outlets,
@@ -154,6 +158,7 @@ impl Agent {
             manifest_problems,
             conflicts: Arc::default(),
             counters: Arc::new(counters),
+            live_maps: Arc::new(live_maps),
             flows: Arc::new(Mutex::new(flows)),
             pass: Arc::default(),
             attached: None,

@@ -121,6 +121,10 @@ impl Agent {
                 let reader = views::Reader::of(self);
                 answer_aside(reply, move || reader.egress(name.as_deref()));
             }
+            Request::Explain { query, reply } => {
+                let explainer = views::Explainer::of(self);
+                answer_aside(reply, move || explainer.explain(&query));
+            }
             Request::Flows { filter, limit, reply } => {
                 let reader = views::FlowReader::of(self);
                 answer_aside(reply, move || reader.list(filter, limit));

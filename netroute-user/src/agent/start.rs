@@ -175,6 +175,7 @@ async fn start(config: AgentConfig, signals: &mut Option<Signals>) -> Result<End
         installed,
         store,
         counters,
+        live_maps: loaded.live_maps()?,
         flows,
         carried,
         outlets,

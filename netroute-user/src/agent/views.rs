@@ -1,6 +1,7 @@
 //! What readers are shown: views of one consistent snapshot, made beside the loop.
 
 mod egress;
+mod explain;
 mod flows;
 mod services;
 
@@ -28,6 +29,7 @@ use crate::health_check::Problems;
 use crate::kernel::{KernelState, NeighbourKey};
 use crate::observe::counters::Counters;
 
+pub use explain::Explainer;
 pub use flows::FlowReader;
 
 /// Reads a snapshot and the counters; lives in whatever thread asks.
@@ -154,7 +156,7 @@ impl Reader {
         let Snapshot { desired, kernel, installed, .. } = &self.snapshot;
         let found = Lookup(installed).find(address, from);
         let prefix = found.as_ref().map(|found| found.prefix);
-        let origin = prefix.map_or_else(String::new, |prefix| self.origin(prefix));
+        let origin = prefix.map_or_else(String::new, |prefix| origin(&self.snapshot, prefix));
         let mut view = RouteGetView {
             address,
             prefix,
@@ -185,22 +187,6 @@ impl Reader {
         reason.name().clone_into(&mut view.reason);
         reason.explanation().trim().clone_into(&mut view.explanation);
         view
-    }
-
-    fn origin(&self, prefix: IpNet) -> String {
-        let custom = self.snapshot.desired.routes.values().find(|route| route.key.destination == prefix);
-        if let Some(route) = custom {
-            return route.origin.to_string();
-        }
-        let of_kernel = self.snapshot.kernel.routes.iter().any(|route| route.destination == prefix);
-        if of_kernel {
-            "kernel"
-        } else if prefix.prefix_len() == prefix.max_prefix_len() {
-            "neighbour"
-        } else {
-            "built in"
-        }
-        .to_owned()
     }
 
     /// Every next hop that a route or a neighbour uses.
@@ -263,6 +249,23 @@ impl Reader {
             };
         Ok(verdicts.into_iter().map(view).collect())
     }
+}
+
+/// Where the route of a prefix comes from.
+fn origin(snapshot: &Snapshot, prefix: IpNet) -> String {
+    let custom = snapshot.desired.routes.values().find(|route| route.key.destination == prefix);
+    if let Some(route) = custom {
+        return route.origin.to_string();
+    }
+    let of_kernel = snapshot.kernel.routes.iter().any(|route| route.destination == prefix);
+    if of_kernel {
+        "kernel"
+    } else if prefix.prefix_len() == prefix.max_prefix_len() {
+        "neighbour"
+    } else {
+        "built in"
+    }
+    .to_owned()
 }
 
 fn verdict(reason: Reason) -> &'static str {

@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 
 use super::path;
 use super::types::{
-    DiffView, DoctorView, DropsView, EgressView, ErrorView, FlowState, FlowsView, FlushView, ImportView,
-    NextHopView, RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
+    DiffView, DoctorView, DropsView, EgressView, ErrorView, ExplainView, FlowState, FlowsView, FlushView,
+    ImportView, NextHopView, RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
 };
 
 /// Routes per chunk of an import.
@@ -139,6 +139,24 @@ impl Client {
     pub async fn egress(&self, name: Option<&str>) -> Result<Vec<EgressView>> {
         let query: Vec<_> = name.map(|name| ("name", name)).into_iter().collect();
         self.get(&with_query(path::EGRESS, &query)).await
+    }
+
+    /// As `explain::query::Query::parse` reads them.
+    ///
+    /// # Errors
+    /// As [`Client::add`].
+    pub async fn explain(
+        &self,
+        from: &str,
+        to: &str,
+        source_port: Option<u16>,
+        interface: Option<&str>,
+    ) -> Result<ExplainView> {
+        let source_port = source_port.map(|port| port.to_string());
+        let mut query = vec![("from", from), ("to", to)];
+        query.extend(source_port.as_deref().map(|port| ("sourcePort", port)));
+        query.extend(interface.map(|name| ("interface", name)));
+        self.get(&with_query(path::EXPLAIN, &query)).await
     }
 
     /// # Errors

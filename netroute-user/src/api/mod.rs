@@ -3,6 +3,7 @@
 
 pub mod client;
 mod egress_types;
+pub mod explain_types;
 pub mod request;
 pub mod server;
 mod service_types;
@@ -21,6 +22,7 @@ pub mod path {
     pub const NEXT_HOPS: &str = "/v1/nexthops";
     pub const DROPS: &str = "/v1/drops";
     pub const SERVICES: &str = "/v1/services";
+    pub const EXPLAIN: &str = "/v1/explain";
     pub const EGRESS: &str = "/v1/egress";
     pub const FLOWS: &str = "/v1/flows";
     pub const STATUS: &str = "/v1/status";

@@ -7,13 +7,14 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::{
-    DiffView, DoctorView, DropsView, EgressView, FlowsView, FlushView, ImportView, NextHopView, RouteEntry,
-    RouteGetView, RouteView, ServiceView, StatusView,
+    DiffView, DoctorView, DropsView, EgressView, ExplainView, FlowsView, FlushView, ImportView, NextHopView,
+    RouteEntry, RouteGetView, RouteView, ServiceView, StatusView,
 };
 use crate::apply::flows::FlowState;
 use crate::desired::route::CustomRoute;
 use crate::desired::service::{Service, ServiceKey};
 use crate::error::one_line;
+use crate::explain::query::Query;
 use crate::observe::metrics::Sample;
 
 /// Nothing was changed; one line that says why and what to do.
@@ -114,6 +115,11 @@ pub enum Request {
         name: Option<String>,
         reply: Reply<Vec<EgressView>>,
     },
+    /// A pod, Service or interface that is not there is refused.
+    Explain {
+        query: Query,
+        reply: Reply<ExplainView>,
+    },
     /// `limit` at most; a Service that is not served is refused, here and below.
     Flows {
         filter: FlowFilter,
@@ -158,6 +164,7 @@ impl Request {
             Self::NextHops { reply } => drop(reply.send(Err(no))),
             Self::Services { reply, .. } => drop(reply.send(Err(no))),
             Self::Egress { reply, .. } => drop(reply.send(Err(no))),
+            Self::Explain { reply, .. } => drop(reply.send(Err(no))),
             Self::Flows { reply, .. } => drop(reply.send(Err(no))),
             Self::FlushFlows { reply, .. } => drop(reply.send(Err(no))),
             Self::Drops { reply } => drop(reply.send(Err(no))),

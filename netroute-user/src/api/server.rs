@@ -19,6 +19,7 @@ use super::request::{FlowFilter, Refusal, Reply, Request, Requests, ServiceFilte
 use super::types::{ErrorView, FlowState, RouteEntry};
 use crate::desired::route::{CustomRoute, Origin, Probe, RouteKey};
 use crate::desired::service::ServiceKey;
+use crate::explain::query::Query as Question;
 use crate::input::address::{LeadingZeros, parse_address, parse_prefix};
 use crate::input::objects::NetRouteSpec;
 
@@ -57,6 +58,7 @@ pub fn router(requests: Requests, default_probe: Option<Probe>) -> Router {
         .route(path::DROPS, get(|s: Ctx| ask(s, |reply| Request::Drops { reply })))
         .route(path::SERVICES, get(services))
         .route(path::EGRESS, get(egress))
+        .route(path::EXPLAIN, get(explain))
         .route(path::FLOWS, get(flows).delete(flush_flows))
         .route(path::STATUS, get(|s: Ctx| ask(s, |reply| Request::Status { reply })))
         .route(path::DOCTOR, get(|s: Ctx| ask(s, |reply| Request::Doctor { reply })))
@@ -203,6 +205,21 @@ struct EgressQuery {
 async fn egress(context: Ctx, Query(query): Query<EgressQuery>) -> Answer<impl Serialize> {
     let EgressQuery { name } = query;
     ask(context, |reply| Request::Egress { name, reply }).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExplainQuery {
+    from: String,
+    to: String,
+    source_port: Option<u16>,
+    interface: Option<String>,
+}
+
+async fn explain(context: Ctx, Query(query): Query<ExplainQuery>) -> Answer<impl Serialize> {
+    let ExplainQuery { from, to, source_port, interface } = query;
+    let query = Question::parse(&from, &to, source_port, interface)?;
+    ask(context, |reply| Request::Explain { query, reply }).await
 }
 
 #[derive(Deserialize)]

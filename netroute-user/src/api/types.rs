@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use super::egress_types::{EgressCondition, EgressState, EgressView};
+pub use super::explain_types::ExplainView;
 pub use super::service_types::{
     EndpointView, FlowState, FlowTableView, FlowView, FlowsView, FlushView, FrontEndView, ServiceView,
 };

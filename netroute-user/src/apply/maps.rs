@@ -191,7 +191,7 @@ pub(super) fn used<V: aya::Pod + IntoBytes + zerocopy::Immutable>(
     Ok(entries)
 }
 
-pub(super) fn typed<T: TryFrom<Map, Error = MapError>>(
+pub(crate) fn typed<T: TryFrom<Map, Error = MapError>>(
     map: &'static str,
     opened: Map,
 ) -> Result<T, StoreError> {

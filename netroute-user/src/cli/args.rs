@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::api::MOST_FLOWS;
 use crate::api::types::FlowState;
 use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
+use crate::explain::query::SOURCE_PORT;
 
 /// Custom routes in the kernel's fast path, on nodes with more than one NIC.
 #[derive(Debug, Parser)]
@@ -67,6 +68,14 @@ pub enum Command {
     /// Flows to Services
     #[command(subcommand)]
     Flow(Flow),
+    /// What would become of a packet, stage by stage; nothing is sent and nothing changed
+    #[command(
+        after_help = "The packet is the first of a connection (TCP SYN), a datagram or an echo request, without \
+                      payload.\nIt is judged by the data plane's own code over the live maps, as they are now.\n\n\
+                      netroute explain --from shop/web --to 203.0.113.10:443/tcp\n\
+                      netroute explain --from 192.168.20.50 --to shop/web:80/tcp --in Port3 -o json"
+    )]
+    Explain(Explain),
     /// Packets by hook and reason: what the fast path sent and what it left to the kernel
     Drops {
         /// Show again every second, with rates
@@ -209,6 +218,28 @@ pub enum Egress {
     List,
     /// What one policy says, its state and its counters
     Show { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Who sends: an address, or a pod of this node as NAMESPACE/NAME
+    #[arg(long, value_name = "ADDR|POD")]
+    pub from: String,
+    /// Where to: ADDR:PORT/PROTO ([ADDR]:PORT/PROTO for IPv6), ADDR/icmp, or a Service as
+    /// NAMESPACE/NAME:PORT/PROTO; PROTO is tcp, udp or sctp
+    #[arg(long, value_name = "TARGET")]
+    pub to: String,
+    /// Source port, or identifier of the echo: endpoint, translated port and next hops of equal metric
+    /// depend on it
+    #[arg(long, value_name = "PORT", default_value_t = SOURCE_PORT)]
+    pub source_port: u16,
+    /// Where the packet comes in: a NIC, or the host end of a pod's veth [default: where the route to its
+    /// source leads]
+    #[arg(long = "in", value_name = "IFACE")]
+    pub interface: Option<String>,
+    /// The same as --output json
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

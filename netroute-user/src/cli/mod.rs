@@ -5,6 +5,7 @@ pub mod args;
 mod check;
 pub mod cmdlet;
 pub mod egress;
+mod explain;
 pub mod failure;
 mod flows;
 mod generate;
@@ -183,6 +184,7 @@ fn dispatch(command: Command, global: &Global, socket_given: bool, seams: Seams)
         Command::NextHop(NextHop::List) => block_on(show::next_hops(&client, output))?,
         Command::Service(command) => block_on(services::run(command, &client, output))?,
         Command::Egress(command) => block_on(egress::run(command, &client, output))?,
+        Command::Explain(question) => block_on(explain::run(question, &client, output))?,
         Command::Flow(command) => block_on(flows::run(command, &client, output))?,
         Command::Drops { watch } => block_on(show::drops(&client, watch, output))?,
         Command::Status => block_on(show::status(&client, output))?,

@@ -47,7 +47,9 @@ impl<'a> Lookup<'a> {
         Ok((choice.id(), next_hop))
     }
 
-    fn longest(&self, destination: IpAddr) -> Option<(IpNet, Route)> {
+    /// The longest prefix around an address, and its entry.
+    #[must_use]
+    pub fn longest(&self, destination: IpAddr) -> Option<(IpNet, Route)> {
         match destination {
             IpAddr::V4(address) => (0..=32).rev().find_map(|length| {
                 let prefix = Ipv4Net::new(address, length).ok()?.trunc();

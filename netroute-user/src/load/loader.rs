@@ -21,6 +21,7 @@ use crate::apply::flows::FlowTables;
 use crate::apply::{KernelStore, StoreError};
 use crate::compile::image::Limits;
 use crate::config::SocketGroup;
+use crate::explain::LiveMaps;
 use crate::observe::counters::Counters;
 
 /// What to load, and where to.
@@ -121,6 +122,11 @@ impl Loaded {
     /// The counters, to read.
     pub fn counters(&self) -> Result<Counters, StoreError> {
         Counters::open(&self.maps)
+    }
+
+    /// The maps that packets are judged by, to read entry by entry.
+    pub fn live_maps(&self) -> Result<LiveMaps, StoreError> {
+        LiveMaps::open(&self.maps)
     }
 
     /// The flow tables, to read and to clear of what is over.

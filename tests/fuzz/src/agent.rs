@@ -85,6 +85,8 @@ impl Agent {
             Request::RouteGet { reply, .. } => refuse(reply),
             Request::NextHops { reply } => drop(reply.send(Ok(Vec::new()))),
             Request::Services { reply, .. } => refuse(reply),
+            Request::Egress { reply, .. } => refuse(reply),
+            Request::Explain { reply, .. } => refuse(reply),
             Request::Flows { reply, .. } => refuse(reply),
             Request::FlushFlows { reply, .. } => refuse(reply),
             Request::Drops { reply } => drop(reply.send(Ok(Vec::new()))),

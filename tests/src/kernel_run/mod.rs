@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Map, MapData};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use netroute_common::abi;
@@ -38,6 +39,8 @@ pub struct Unable(pub String);
 pub struct KernelBench {
     object: Ebpf,
     maps: Maps,
+    /// Of each map by name.
+    ids: BTreeMap<String, u32>,
     installed: TableSet,
     _stage: Stage,
 }
@@ -113,8 +116,15 @@ impl KernelBench {
             let program = object.program_mut(name).with_context(|| format!("no program {name}"))?;
             <&mut SchedClassifier>::try_from(program)?.load()?;
         }
+        let ids = object.maps().map(|(name, map)| Ok((name.to_owned(), id(map)?))).collect::<Result<_>>()?;
         let maps = Maps::take(&mut object)?;
-        Ok(Ok(Self { object, maps, installed: TableSet::default(), _stage: stage }))
+        Ok(Ok(Self { object, maps, ids, installed: TableSet::default(), _stage: stage }))
+    }
+
+    /// Another handle of one of the maps.
+    pub fn map(&self, name: &str) -> Result<Map> {
+        let id = *self.ids.get(name).with_context(|| format!("no map {name} in the object"))?;
+        Ok(Map::from_map_data(MapData::from_id(id)?)?)
     }
 
     /// One packet: the action, and the frame after it.
@@ -224,6 +234,19 @@ impl Judge for KernelBench {
         let short = input.frame.len() < ETH_LEN + IPV6_LEN;
         let refused = short && self.test_run(hook, &empty(input)).is_err_and(|error| is_invalid(&error));
         refused.then_some("this kernel takes no TC test run of so short a frame")
+    }
+}
+
+/// The kernel's number of a map; 0 of a kind that no test asks for.
+fn id(map: &Map) -> Result<u32> {
+    match map {
+        Map::LpmTrie(data)
+        | Map::Array(data)
+        | Map::DevMap(data)
+        | Map::PerCpuArray(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data) => Ok(data.info()?.id()),
+        _ => Ok(0),
     }
 }
 

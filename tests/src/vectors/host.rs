@@ -150,17 +150,25 @@ pub fn judge(tables: &HostTables, hook: Hook, input: &Input) -> (Verdict, Vec<u8
     (verdict, packet.frame().to_vec())
 }
 
-fn run_packet(tables: &HostTables, hook: Hook, input: &Input) -> (Verdict, HostPacket) {
-    let mut packet = HostPacket::new(&input.frame, input.interface.mac);
-    if hook != Hook::XdpNic {
-        packet = packet.with_linear(HEADERS);
-        if let Some(segment) = input.segment {
-            packet = packet.with_segment(segment);
+impl Input {
+    /// As a hook meets it.
+    pub fn packet(&self, hook: Hook) -> HostPacket {
+        let mut packet = HostPacket::new(&self.frame, self.interface.mac);
+        if hook != Hook::XdpNic {
+            packet = packet.with_linear(HEADERS);
+            if let Some(segment) = self.segment {
+                packet = packet.with_segment(segment);
+            }
+            if self.nic_vlan_tag {
+                packet = packet.with_vlan_tag();
+            }
         }
-        if input.nic_vlan_tag {
-            packet = packet.with_vlan_tag();
-        }
+        packet
     }
+}
+
+fn run_packet(tables: &HostTables, hook: Hook, input: &Input) -> (Verdict, HostPacket) {
+    let mut packet = input.packet(hook);
     let verdict = run(&mut packet, tables, Arrival { hook, ifindex: input.interface.index });
     (verdict, packet)
 }

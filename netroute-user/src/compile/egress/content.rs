@@ -150,7 +150,7 @@ fn prefixes(policies: &[(Rank, &EgressPolicy)]) -> BTreeSet<(Ipv6Net, IpNet)> {
 }
 
 /// The length of the longest destination of the policy around the prefix, if it applies there.
-fn covers(policy: &EgressPolicy, prefix: &IpNet) -> Option<u8> {
+pub(super) fn covers(policy: &EgressPolicy, prefix: &IpNet) -> Option<u8> {
     if policy.to.except.iter().any(|except| except.contains(prefix)) {
         return None;
     }
@@ -158,7 +158,7 @@ fn covers(policy: &EgressPolicy, prefix: &IpNet) -> Option<u8> {
     around.map(IpNet::prefix_len).max()
 }
 
-fn rules_of(rank: Rank, policy: &EgressPolicy) -> Vec<Rule> {
+pub(super) fn rules_of(rank: Rank, policy: &EgressPolicy) -> Vec<Rule> {
     if policy.to.ports.is_empty() {
         return vec![Rule { rank: Some(rank), ..Rule::CLOSED }];
     }

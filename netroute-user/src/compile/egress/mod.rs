@@ -5,6 +5,7 @@
 //! keep numbers and places, [`assemble`] puts the image together and [`generation`] says whether flows
 //! must be judged anew. What does not fit, or is not known, is denied and never let out (E4).
 
+pub mod applicable;
 mod assemble;
 mod build;
 mod cluster;

@@ -3,6 +3,7 @@
 //! Subscribes before it reads, so that nothing falls between the two. Knows nothing of what the
 //! state is used for.
 
+pub mod ask_route;
 mod devices;
 mod follow;
 pub mod notice;
