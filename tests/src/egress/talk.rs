@@ -23,8 +23,8 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// For rounds that are waited for; one may take several time-outs.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Between two rounds of one talker.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Between two rounds of one talker. Agents that start need the processor too.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes there and back in a round.
 const CHUNK: u64 = 4000;
 

@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use crate::process;
 
-/// Loading and verifying all programs takes a second or two on a small machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Loading and verifying all programs takes a second or two on a small machine, several times that if it has other
+/// work.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a silent agent is looked at, whether it still runs.
 const LOOK: Duration = Duration::from_millis(100);
 const LOG_TAIL: usize = 12;

@@ -99,7 +99,7 @@ impl Scene<'_> {
         }
         let first = match self.begin(&parties)? {
             Begin::At(place) => Some(place),
-            Begin::Node => self.from_node(&mut view),
+            Begin::Node => self.sent_by_node(&mut view),
         };
         let mut next = first;
         while let Some(place) = next {

@@ -21,7 +21,7 @@ use captures::{Captures, Row};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Rounds of every talker before and after each step.
-const ROUNDS: u64 = 50;
+const ROUNDS: u64 = 20;
 /// Pages that a sealed pod asks for, by each IP version.
 const PAGES: usize = 20;
 

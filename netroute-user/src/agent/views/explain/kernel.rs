@@ -19,7 +19,7 @@ use crate::netlink::NetlinkError;
 
 impl Scene<'_> {
     /// A process of the node sends: its call is translated, then the kernel chooses the NIC.
-    pub(super) fn from_node(&self, view: &mut ExplainView) -> Option<Place> {
+    pub(super) fn sent_by_node(&self, view: &mut ExplainView) -> Option<Place> {
         let protocol = self.query.protocol;
         let mut destination = view.destination;
         if self.sockets && matches!(protocol, Protocol::Tcp | Protocol::Udp) {
