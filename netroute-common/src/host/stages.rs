@@ -4,10 +4,12 @@ use super::tables::HostTables;
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::stage::answer::{Answering, answer};
+use crate::stage::hold::hold;
 use crate::stage::leave::leave;
-use crate::stage::open::{await_answers, enter, reclaim};
+use crate::stage::open::enter;
+use crate::stage::port::{await_answers, reclaim};
 use crate::stage::relate::{carry_related, relate};
-use crate::stage::serve::{Decision, carry, decide, hold};
+use crate::stage::serve::{Decision, carry, decide};
 use crate::stage::stages::{NewFlows, Stages};
 use crate::verdict::Reason;
 

@@ -2,8 +2,9 @@
 //! to a pod, so that the answers are known for such.
 
 use super::family::Family;
+use super::hold::give_back;
 use super::open::{Chosen, From, hash};
-use super::serve::{Asked, Decision, Scratch, give_back};
+use super::serve::{Asked, Decision, Scratch};
 use super::tuple::Tuple;
 use crate::egress::{Egress, EgressEvent};
 use crate::layout::egress::{

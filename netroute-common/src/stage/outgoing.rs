@@ -3,9 +3,10 @@
 //! a policy names another way.
 
 use super::answer::Answering;
-use super::forward::{Way, answered, carry, judged, portless, route_of_scratch};
+use super::forward::{answered, carry, judged, portless, route_of_scratch};
 use super::serve::Decision;
 use super::stages::Stages;
+use super::way::Way;
 use crate::layout::flow::PeerKey;
 use crate::layout::route::KIND_NEIGHBOUR;
 use crate::packet::Packet;

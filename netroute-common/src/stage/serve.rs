@@ -4,15 +4,16 @@
 use super::answer::Answering;
 use super::family::{Family, Transport, transport_of, tuple_of};
 use super::follow::{Transition, begins_anew, carry_out, forget, is_quiet, refresh, transition};
+use super::hold::unrefresh;
 use super::leave::Question;
-use super::open::{Chosen, From, back_to, choose};
+use super::open::{Chosen, back_to, choose};
 use super::stages::Stages;
 use super::translate::translate;
 use super::tuple::Tuple;
 use crate::egress::{Egress, EgressEvent};
 use crate::layout::egress::DEFAULT_POLICY;
 use crate::layout::flow::{Back, FLOW_EGRESS, FLOW_REPLY, Flow, Fragment, FragmentKey, PeerKey};
-use crate::layout::route::{KIND_KERNEL, KIND_LOCAL, KIND_NEIGHBOUR, KIND_SERVICE, KIND_UNRESOLVED};
+use crate::layout::route::{KIND_KERNEL, KIND_NEIGHBOUR, KIND_SERVICE, KIND_UNRESOLVED};
 use crate::packet::Packet;
 use crate::pipeline::Arrival;
 use crate::services::{Place, ServiceEvent, Services};
@@ -274,7 +275,7 @@ pub fn way_back(flow: &Flow) -> Back {
 
 /// Counts a packet of a flow for its Service and its policy.
 #[inline(always)]
-fn count<T: Services + Egress>(
+pub(super) fn count<T: Services + Egress>(
     tables: &T,
     flow: &Flow,
     bytes: u32,
@@ -323,51 +324,6 @@ fn endpoint_is_gone<T: Services>(tables: &T, flow: &Flow) -> bool {
         && tables.backend(flow.backend).is_none_or(|backend| backend.generation != flow.generation)
 }
 
-/// What stands before the translation: `obstacle` says why there is no way, else the packet leaves by `next_hop`,
-/// an index into `NEXTHOPS`. [`Decision::NONE`] if the packet is to be translated. A function of its own, as is the
-/// entry of a new flow, and neither is called by [`carry`]: their stacks would add up.
-#[inline(always)]
-pub fn hold<F: Family, T: Tables + Services + Egress>(
-    tables: &T,
-    decision: Decision,
-    obstacle: Decision,
-    next_hop: u32,
-) -> Decision {
-    if decision == Decision::ALLOWED {
-        // Comes again at TC egress.
-        F::scratch(tables, |Scratch { asked, chosen, .. }| {
-            tables.count_egress(chosen.policy, asked.bytes, tables.now(), EgressEvent::LeftToTc);
-        });
-        return obstacle;
-    }
-    if let Some(reason) = obstacle.refusal() {
-        // These are answered by the packet as it came; XDP leaves the others to TC.
-        let as_it_came = matches!(reason, Reason::TtlExpired | Reason::Truncated | Reason::ServiceTooBig);
-        let (stays, strays) = F::scratch(tables, |Scratch { asked, standing, chosen, .. }| {
-            let translated = decision == Decision::OPENS && chosen.from != From::Client;
-            let strays = standing.outward && translated && reason == Reason::KernelRoute;
-            (asked.arrival.hook == Hook::XdpNic || standing.outward, strays)
-        })
-        .unwrap_or((true, false));
-        if strays {
-            // There is no hook where the kernel's way leads.
-            return denied::<F, T>(tables, Reason::EgressUnmanaged);
-        }
-        if stays || as_it_came {
-            give_back::<F, T>(tables, decision);
-            return obstacle;
-        }
-        if reason == Reason::TooBig && becomes_the_nodes::<F, T>(tables, decision) {
-            give_back::<F, T>(tables, decision);
-            return Decision::refused(Reason::ServiceTooBig);
-        }
-    }
-    if decision == Decision::OPENS {
-        F::scratch(tables, |scratch| leaves_by(tables, scratch, next_hop));
-    }
-    Decision::NONE
-}
-
 /// Rewrites the packet, whose flow is entered. With an obstacle only the kernel knows the way: the packet is handed
 /// up rewritten, at TC.
 #[inline(always)]
@@ -397,50 +353,6 @@ pub fn carry<F: Answering, P: Packet, T: Stages<P>>(
     carried.unwrap_or(Decision::refused(Reason::TableInconsistent))
 }
 
-/// What opens a flow and goes no further counts for its policy, if it has one.
-#[inline(always)]
-pub(super) fn denied<F: Family, T: Services + Egress>(tables: &T, reason: Reason) -> Decision {
-    F::scratch(tables, |Scratch { asked, chosen, .. }| {
-        if chosen.flags & FLOW_EGRESS != 0 {
-            tables.count_egress(chosen.policy, asked.bytes, asked.now, EgressEvent::Denied);
-        }
-    });
-    Decision::refused(reason)
-}
-
-/// Notes the interface that a new flow leaves by, and the next hop for one that sticks to it.
-#[inline(always)]
-fn leaves_by<A, T: Tables>(tables: &T, scratch: &mut Scratch<A>, next_hop: u32) {
-    let Scratch { asked, chosen, back, .. } = scratch;
-    match tables.next_hop(next_hop).filter(|_| next_hop != 0) {
-        Some(hop) => {
-            chosen.out = Back { next_hop, mac: hop.destination_mac, zero: [0; 2] };
-            chosen.ifindex = hop.ifindex;
-        }
-        None => {
-            chosen.ifindex = if asked.arrival.hook == Hook::TcOut { asked.arrival.ifindex } else { 0 };
-            chosen.out = Back::by_interface(chosen.ifindex);
-        }
-    }
-    if chosen.flags & FLOW_EGRESS != 0 {
-        // Fragments behind the first go there too.
-        *back = chosen.out;
-    }
-}
-
-/// Whether the packet will be from an address of the node: coming from outside, the kernel takes that for a
-/// martian's and does not fragment it.
-#[inline(always)]
-fn becomes_the_nodes<F: Family, T: Tables + Services>(tables: &T, decision: Decision) -> bool {
-    let own = F::scratch(tables, |Scratch { to, chosen, .. }| {
-        if decision == Decision::OPENS {
-            return chosen.from != From::Client;
-        }
-        F::route_to(tables, &to.source()).is_some_and(|route| route.group == u32::from(KIND_LOCAL))
-    });
-    own == Some(true)
-}
-
 /// What is behind a first fragment goes the same way.
 #[inline(always)]
 fn keep_fragment<F: Family, S: Services>(
@@ -458,29 +370,4 @@ fn keep_fragment<F: Family, S: Services>(
     let (source, destination) = (to.source(), to.destination());
     fragment.becomes = Fragment { seen: services.now(), source, destination, back: *back, reserved: 0 };
     services.keep_fragment(&fragment.key, &fragment.becomes);
-}
-
-#[inline(always)]
-pub(super) fn give_back<F: Family, T: Services + Egress>(tables: &T, decision: Decision) {
-    F::scratch(tables, |scratch| unrefresh::<F, T>(tables, decision, &scratch.asked, scratch.seen));
-}
-
-/// The packet was counted and is not sent: it comes again at TC, or is dropped.
-#[inline(always)]
-fn unrefresh<F: Family, T: Services + Egress>(
-    tables: &T,
-    decision: Decision,
-    asked: &Asked<F::Tuple>,
-    seen: u64,
-) {
-    if !matches!(decision, Decision::KNOWN | Decision::CHANGES) {
-        return;
-    }
-    F::flow(tables, &asked.tuple, |_, flow| {
-        let event = (ServiceEvent::LeftToTc, EgressEvent::LeftToTc);
-        count(tables, flow, asked.bytes, flow.seen, event);
-        flow.seen = seen;
-        flow.packets = flow.packets.wrapping_sub(1);
-        flow.bytes = flow.bytes.wrapping_sub(asked.bytes.into());
-    });
 }

@@ -16,16 +16,16 @@ pub trait NewFlows: Tables + Services + Egress + Sized {
     /// [`super::leave::leave`].
     fn leave<F: Answering>(&self, decision: Decision) -> Decision;
 
-    /// [`super::serve::hold`].
+    /// [`super::hold::hold`].
     fn hold<F: Answering>(&self, decision: Decision, obstacle: Decision, next_hop: u32) -> Decision;
 
     /// [`super::open::enter`].
     fn enter<F: Answering>(&self) -> Decision;
 
-    /// [`super::open::await_answers`].
+    /// [`super::port::await_answers`].
     fn await_answers<F: Answering>(&self) -> bool;
 
-    /// [`super::open::reclaim`].
+    /// [`super::port::reclaim`].
     fn reclaim<F: Answering>(&self) -> bool;
 }
 

@@ -3,10 +3,12 @@
 use netroute_common::host::HostPacket;
 use netroute_common::pipeline::Arrival;
 use netroute_common::stage::answer::{Answering, answer};
+use netroute_common::stage::hold::hold;
 use netroute_common::stage::leave::leave;
-use netroute_common::stage::open::{await_answers, enter, reclaim};
+use netroute_common::stage::open::enter;
+use netroute_common::stage::port::{await_answers, reclaim};
 use netroute_common::stage::relate::{carry_related, relate};
-use netroute_common::stage::serve::{Decision, carry, decide, hold};
+use netroute_common::stage::serve::{Decision, carry, decide};
 use netroute_common::stage::stages::{NewFlows, Stages};
 use netroute_common::verdict::Reason;
 
