@@ -89,7 +89,7 @@ pub fn demonstrate(lab: &Lab, agents: &mut [Agent], checks: &mut Checks) -> Resu
     );
     checks.expect(
         before > 0 && leaked == 0,
-        "no packet with a pod's address leaves by Port2, in all of this",
+        "no packet with a pod's address leaves the cluster by Port2, in all of this",
         &format!("{leaked} packets; {before} before the policies"),
     );
     agents.iter().try_for_each(|agent| expect_list(checks, agent, &senders))

@@ -134,7 +134,7 @@ fn why_unjudged(judged: &Judged, in_force: bool) -> String {
         _ if !in_force => "no policy is in force".to_owned(),
         (Some(reason), _) => reason.explanation().trim().to_owned(),
         _ if rule_sets.is_empty() => "it comes in: policies are about what leaves".to_owned(),
-        (None, Some((_, None))) => "its source is neither a pod's nor the node's".to_owned(),
+        (None, Some((_, None))) => "its source is no pod of this node, and no policy names it".to_owned(),
         (None, Some((_, Some(IDENTITY_NODE)))) => {
             "no policy selects the node's own processes for it".to_owned()
         }
