@@ -309,7 +309,9 @@ fn n8_n9_seventy_thousand_flows_to_one_destination() -> Result<()> {
     ensure!(scene.agent.verdict("tc-pod", "no-masquerade-port")? >= denied / 2, "{}", scene.state());
     // Every address's ports in use can be seen.
     let in_use = format!("netroute_flow_translated{{address=\"{own}\"}}");
-    eventually("the gauge of the address", PATIENCE, || Ok(scene.agent.metric(&in_use)? >= PORTS / 2))?;
+    eventually("the gauge of the address", PATIENCE, || {
+        Ok(scene.agent.metric(&in_use).is_ok_and(|flows| flows >= PORTS / 2))
+    })?;
     kept.exchange(10_000).context("a connection from before")?;
     http_get(&pods[1].ns, SERVER.into(), TIMEOUT).context("to another port of the same server")?;
     ensure!(ping(scene.vm.ns(), plan::INTERNAL_GATEWAY.v4.into(), &["-c", "1"])?.answered());

@@ -63,6 +63,7 @@ pub fn limits(routes: usize) -> Limits {
         groups: 64,
         next_hops: 64,
         route_stats: 1024,
+        egress_policies: 2048,
         ..Limits::DEFAULT
     }
 }
