@@ -6,6 +6,7 @@ use std::path::Path;
 
 use netns::{Observed, in_namespace, ip, sysctl, veth};
 use netroute_user::compile::mirror::{Fib, FibKey, FibNextHop};
+use netroute_user::compile::services::nat::Nat;
 use netroute_user::input::netlink::Options;
 use netroute_user::observe::doctor::{Check, Level, Sockets, Subject, collect, judge};
 
@@ -18,6 +19,7 @@ async fn complaints(seen: &Observed, routes: &Fib) -> Vec<Check> {
         routes,
         filters: &[],
         sockets: &Sockets::Served,
+        nat: Nat::DEFAULT,
         bpffs,
     };
     let facts = collect(subject).await.expect("facts");

@@ -53,6 +53,7 @@ impl Agent {
             service_ids: self.snapshot.compiled.services.ids.clone(),
             egress: self.egress_memory(),
             carried: self.carried.all(),
+            nat: self.config.nat,
             limits: self.config.limits,
             batch,
         };

@@ -14,6 +14,7 @@ use crate::api::types::{
 use crate::apply::flows::Fill;
 use crate::compile::interfaces::{Interfaces, link_of};
 use crate::compile::services::image::is_resting;
+use crate::compile::services::nat::Nat;
 use crate::compile::services::selection::ServicePort;
 use crate::error::{chain, one_line};
 use crate::load::{Attached, Attachments, Mode, Running, SocketProgram};
@@ -273,6 +274,7 @@ pub struct DoctorInputs {
     snapshot: Snapshot,
     filters: Vec<u32>,
     sockets: Sockets,
+    nat: Nat,
     bpffs: Arc<std::path::Path>,
 }
 
@@ -283,6 +285,7 @@ impl DoctorInputs {
             snapshot: agent.snapshot.clone(),
             filters: agent.attached.as_ref().map(super::interfaces::Attached::filters).unwrap_or_default(),
             sockets: sockets(agent),
+            nat: agent.config.nat,
             bpffs: Arc::from(agent.config.bpffs.as_path()),
         }
     }
@@ -297,6 +300,7 @@ impl DoctorInputs {
             routes: &compiled.fib,
             filters: &self.filters,
             sockets: &self.sockets,
+            nat: self.nat,
             bpffs: &self.bpffs,
         };
         let facts = doctor::collect(subject).await.map_err(|error| Refusal::new(chain(&error)))?;

@@ -31,6 +31,7 @@ pub struct Job {
     pub egress: Arc<Memory>,
     /// Numbers of Service ports that flows may carry.
     pub carried: BTreeSet<u32>,
+    pub nat: Nat,
     pub limits: Limits,
     /// Changes of the command line's routes that this compilation tries out.
     pub batch: Option<Batch>,
@@ -103,7 +104,7 @@ impl Job {
             service_ids,
             carried,
             egress,
-            nat: Nat::DEFAULT,
+            nat: self.nat,
             limits: *limits,
         });
         check_capacity(&compiled.image, limits).map_err(Refusal::new)?;

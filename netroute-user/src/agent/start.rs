@@ -22,7 +22,6 @@ use crate::apply::flows::Pass;
 use crate::apply::neighbours::Neighbours;
 use crate::apply::{MapStore, StoreError};
 use crate::compile::Gateway;
-use crate::compile::services::nat::Nat;
 use crate::config::AgentConfig;
 use crate::desired::api_server::with_api_server;
 use crate::desired::route::CustomRoute;
@@ -73,7 +72,7 @@ pub enum AgentError {
 /// # Errors
 /// When something that the agent cannot do without is missing; nothing was changed then.
 pub fn run(config: AgentConfig) -> Result<(), AgentError> {
-    if let Some([finding, fix]) = LocalPorts::read().and_then(|ports| complaint(&ports, &Nat::DEFAULT)) {
+    if let Some([finding, fix]) = LocalPorts::read().and_then(|ports| complaint(&ports, &config.nat)) {
         warn!(fix, "{finding}");
     }
     let runtime =

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::interfaces::{InterfaceEntry, interfaces};
 use super::limits::LimitsEntry;
+use super::nat::NatEntry;
 use super::probe::{ProbeSpec, parse_duration};
 use super::{
     AgentConfig, ClusterCidrs, DEFAULT_BPFFS, DEFAULT_MANIFESTS, DEFAULT_METRICS, DEFAULT_SOCKET,
@@ -63,6 +64,9 @@ struct ConfigFile {
     /// Translation to Services at the sockets of processes; `null` switches it off.
     #[serde(default = "SocketsEntry::on")]
     sockets: Option<SocketsEntry>,
+    /// Ports and timeouts of flows.
+    #[serde(default)]
+    nat: NatEntry,
     /// Capacities of the maps.
     #[serde(default)]
     limits: LimitsEntry,
@@ -172,13 +176,13 @@ struct FailoverEntry {
 }
 
 /// Something wrong with the value at a path.
-struct Wrong<'a> {
+pub(super) struct Wrong<'a> {
     path: Vec<Step<'a>>,
     message: String,
 }
 
 impl<'a> Wrong<'a> {
-    fn at<const N: usize>(path: [&'a str; N], message: impl ToString) -> Self {
+    pub(super) fn at<const N: usize>(path: [&'a str; N], message: impl ToString) -> Self {
         Self { path: path.into_iter().map(Step::Key).collect(), message: message.to_string() }
     }
 }
@@ -217,6 +221,7 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
         default_egress,
         anti_spoofing,
         sockets,
+        nat,
         limits,
         metrics,
         failover,
@@ -229,6 +234,8 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
     }
     let interfaces = interfaces(&entries)
         .map_err(|error| Wrong { path: error.path().to_vec(), message: error.message })?;
+    let node_port_range = port_range(["nodePorts", "range"], node_ports.range, NODE_PORT_RANGE)?;
+    let nat = nat.checked(&node_port_range)?;
     let path = |key, given: Option<PathBuf>, default| absolute([key], given, default);
     Ok(AgentConfig {
         node_name,
@@ -242,12 +249,13 @@ fn validate(parsed: ConfigFile) -> Result<AgentConfig, Wrong<'static>> {
         cluster_cidrs: cidrs(&cluster_cidrs)?,
         node_ports: NodePorts {
             addresses: prefixes(["nodePorts", "addresses"], &node_ports.addresses)?,
-            range: port_range(node_ports.range)?,
+            range: node_port_range,
         },
         external_ips: prefixes(["externalIPs", "allow"], &external_ips.allow)?,
         default_egress: default_egress.into(),
         anti_spoofing: anti_spoofing.unwrap_or(true),
         sockets: sockets.map(socket_group).transpose()?,
+        nat,
         limits: limits.checked().map_err(|error| Wrong::at(["limits", error.key], error))?,
         metrics: metrics.map(address).transpose()?,
         hold_time: hold_time(&failover)?,
@@ -325,16 +333,20 @@ fn prefixes(key: [&'static str; 2], texts: &[String]) -> Result<Vec<IpNet>, Wron
     texts.iter().enumerate().map(parse).collect()
 }
 
-fn port_range(given: Option<String>) -> Result<RangeInclusive<u16>, Wrong<'static>> {
-    let Some(text) = given else { return Ok(NODE_PORT_RANGE) };
+pub(super) fn port_range(
+    key: [&'static str; 2],
+    given: Option<String>,
+    default: RangeInclusive<u16>,
+) -> Result<RangeInclusive<u16>, Wrong<'static>> {
+    let Some(text) = given else { return Ok(default) };
     let ports = text.split_once('-').and_then(|(first, last)| {
         Some((first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?))
     });
     match ports {
         Some((first, last)) if 0 < first && first <= last => Ok(first..=last),
         _ => {
-            let message = format!("\"{text}\" is not FIRST-LAST, two ports like 30000-32767");
-            Err(Wrong::at(["nodePorts", "range"], message))
+            let (first, last) = default.into_inner();
+            Err(Wrong::at(key, format!("\"{text}\" is not FIRST-LAST, two ports like {first}-{last}")))
         }
     }
 }

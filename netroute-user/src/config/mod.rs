@@ -4,6 +4,7 @@
 mod file;
 mod interfaces;
 mod limits;
+mod nat;
 mod probe;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::compile::image::Limits;
+use crate::compile::services::nat::Nat;
 use crate::desired::egress::DefaultEgress;
 use crate::desired::interface::Interface;
 use crate::desired::route::Probe;
@@ -51,6 +53,8 @@ pub struct AgentConfig {
     pub default_egress: DefaultEgress,
     /// Whether what a pod sends from another address than its own is dropped.
     pub anti_spoofing: bool,
+    /// Source ports of masqueraded flows, and how long flows are kept.
+    pub nat: Nat,
     pub limits: Limits,
     /// Whose sockets are translated to Services; `None` = nobody's.
     pub sockets: Option<SocketGroup>,

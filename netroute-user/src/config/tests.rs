@@ -1,3 +1,5 @@
+use netroute_common::layout::flow::Timers;
+
 use super::*;
 use crate::desired::interface::{DeviceRef, Role};
 use crate::desired::route::ProbeKind;
@@ -20,6 +22,7 @@ fn the_example_names_the_defaults_and_is_valid() {
     assert_eq!(config.interfaces.len(), 2);
     assert_eq!(config.limits, defaults.limits);
     assert_eq!(config.metrics, defaults.metrics);
+    assert_eq!((config.nat, defaults.nat), (Nat::DEFAULT, Nat::DEFAULT));
     assert_eq!(config.hold_time, defaults.hold_time);
     assert_eq!(config.probe, defaults.probe);
     assert_eq!(config.pod_interfaces, defaults.pod_interfaces);
@@ -113,6 +116,43 @@ fn sockets_are_switched_off_by_null() {
     let relative = sockets("{cgroup: x}").unwrap_err();
     assert_eq!(relative, "agent.yaml:3: sockets.cgroup: \"x\" must be an absolute path");
     assert!(sockets("{cgruop: /x}").unwrap_err().contains("did you mean \"cgroup\"?"));
+}
+
+#[test]
+fn n6_n7_timeouts_and_ports_are_what_is_written_and_no_less_than_the_rfcs_say() {
+    let nat = |text: &str| parse(&format!("{MINIMAL}nat: {text}\n")).map(|config| config.nat);
+    let timeouts = "{tcpOpening: 5m, tcpEstablished: 3h, tcpClosing: 6m, tcpReset: 7m, udpOpening: 130s, \
+                    udpEstablished: 2m}";
+    let Nat { timers, first_port, ports } =
+        nat(&format!("{{ports: 62000-62999, timeouts: {timeouts}}}")).unwrap();
+    let expected = Timers {
+        tcp_opening: 300,
+        tcp_established: 10_800,
+        tcp_closing: 360,
+        tcp_reset: 420,
+        udp_opening: 130,
+        udp_established: 120,
+    };
+    assert_eq!((timers, first_port, ports), (expected, 62_000, 1_000));
+    for (text, expected) in [
+        ("{ports: 62000}", "nat.ports: \"62000\" is not FIRST-LAST, two ports like 61000-65535"),
+        ("{ports: 1023-2000}", "nat.ports: 1023 is below 1024, a well-known port"),
+        ("{ports: 32767-40000}", "nat.ports: 32767-40000 has ports of nodePorts.range, 30000-32767"),
+        ("{timeouts: {tcpEstablished: 2h}}", "nat.timeouts.tcpEstablished: 2h is outside 7440s to 168h"),
+        ("{timeouts: {tcpOpening: 239s}}", "nat.timeouts.tcpOpening: 239s is outside 240s to 168h"),
+        ("{timeouts: {tcpClosing: 1s}}", "nat.timeouts.tcpClosing: 1s is outside 240s to 168h"),
+        ("{timeouts: {tcpReset: 1s}}", "nat.timeouts.tcpReset: 1s is outside 240s to 168h"),
+        ("{timeouts: {udpOpening: 1m}}", "nat.timeouts.udpOpening: 1m is outside 120s to 168h"),
+        ("{timeouts: {udpEstablished: 169h}}", "nat.timeouts.udpEstablished: 169h is outside 120s to 168h"),
+        (
+            "{timeouts: {udpOpening: 120500ms}}",
+            "nat.timeouts.udpOpening: 120500ms is no whole number of seconds",
+        ),
+        ("{timeouts: {udpOpening: long}}", "nat.timeouts.udpOpening: \"long\" is not a duration"),
+    ] {
+        let refused = nat(text).unwrap_err();
+        assert!(refused.starts_with(&format!("agent.yaml:3: {expected}")), "{refused}");
+    }
 }
 
 #[test]

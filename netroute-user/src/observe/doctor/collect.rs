@@ -14,6 +14,7 @@ use super::ports::LocalPorts;
 use super::{Facts, Nic, Sockets};
 use crate::compile::admission::dynamic_only;
 use crate::compile::mirror::{Fib, FibKey};
+use crate::compile::services::nat::Nat;
 use crate::input::netlink::parse::neighbour::neighbour;
 use crate::kernel::{KernelState, Link};
 use crate::netlink::NetlinkError;
@@ -40,13 +41,14 @@ pub struct Subject<'a> {
     /// Interface indices that the agent serves by TC filters.
     pub filters: &'a [u32],
     pub sockets: &'a Sockets,
+    pub nat: Nat,
     /// Folder that maps are pinned in (need not exist yet).
     pub bpffs: &'a Path,
 }
 
 /// Reads everything anew; what cannot be read stays `None`.
 pub async fn collect(subject: Subject<'_>) -> Result<Facts, NetlinkError> {
-    let Subject { state, interfaces, routes, filters, sockets, bpffs } = subject;
+    let Subject { state, interfaces, routes, filters, sockets, nat, bpffs } = subject;
     let modes = nic::xdp_modes().await?;
     let mut nics = Vec::new();
     for link in interfaces.iter().filter_map(|index| state.links.get(index)) {
@@ -65,6 +67,7 @@ pub async fn collect(subject: Subject<'_>) -> Result<Facts, NetlinkError> {
         jit: read("/proc/sys/net/core/bpf_jit_enable"),
         forward4: on("/proc/sys/net/ipv4/ip_forward"),
         forward6: on("/proc/sys/net/ipv6/conf/all/forwarding"),
+        nat,
         local_ports: LocalPorts::read(),
         rp_filter_all: read("/proc/sys/net/ipv4/conf/all/rp_filter"),
         policy_rules: policy_rules().await?,

@@ -2,7 +2,6 @@
 
 use super::ports::complaint;
 use super::{Check, Facts, Level, Nic, Sockets};
-use crate::compile::services::nat::Nat;
 use crate::observe::nic::XdpMode;
 
 /// First kernel the programs load on.
@@ -165,7 +164,7 @@ fn rp_filter(facts: &Facts) -> Found {
 
 fn masquerade_ports(facts: &Facts) -> Found {
     let ports = facts.local_ports.as_ref();
-    let found = ports.and_then(|ports| complaint(ports, &Nat::DEFAULT));
+    let found = ports.and_then(|ports| complaint(ports, &facts.nat));
     found.into_iter().map(|[finding, fix]| warn(finding, fix)).collect()
 }
 

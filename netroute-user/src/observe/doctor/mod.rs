@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use self::ports::LocalPorts;
 use super::nic::XdpMode;
 use crate::compile::mirror::FibKey;
+use crate::compile::services::nat::Nat;
 
 pub use collect::{Subject, collect};
 pub use judge::judge;
@@ -52,6 +53,8 @@ pub struct Facts {
     pub forward4: Option<bool>,
     /// `net.ipv6.conf.all.forwarding`; `None` also without IPv6.
     pub forward6: Option<bool>,
+    /// Ports that flows are masqueraded with.
+    pub nat: Nat,
     /// Ports of processes.
     pub local_ports: Option<LocalPorts>,
     /// `net.ipv4.conf.all.rp_filter`.
